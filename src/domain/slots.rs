@@ -1,0 +1,388 @@
+//! Which starts can be booked: open hours minus taken time, on a grid, within notice and horizon.
+//!
+//! The same grid answers both questions, "which starts are there" and "may this one be booked", so
+//! a start is refused exactly when it is not listed. Neither the asked range nor `now` moves the
+//! grid: what is asked only filters.
+//!
+//! A grid begins where its working window (or, on the restarting grid, its free interval) begins.
+//! A window open without a break from before the Monday of the previous local week begins anew at
+//! each local Monday 00:00, since hours around the clock have no first start to count from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::availability::Hours;
+use super::busy::{BusySet, Viewpoint};
+use super::intervals;
+use super::rules::{CountedDays, Grid, Horizon, MAX_DAYS_SEARCHED, SlotRules};
+use super::time::{Interval, date_after, local_date, minutes, shifted, start_of_date};
+
+/// One practitioner's calendar looked at for one service.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotQuery<'a> {
+    pub hours: &'a Hours,
+    pub rules: &'a SlotRules,
+    /// Must hold what occupies time from [`super::availability::LOOK_BACK`] before the earliest
+    /// start asked about, past or not: the restarting grid counts from the end of taken time.
+    pub busy: &'a BusySet,
+    pub view: Viewpoint,
+}
+
+/// Why a start cannot be booked. Tested in this order; the first reason is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotRefusal {
+    /// At or before now.
+    InPast,
+    /// Sooner than the minimum notice allows.
+    TooSoon { earliest: Timestamp },
+    /// Not in `[from, until)`, the horizon's first instant and the instant after its last.
+    OutsideHorizon { from: Timestamp, until: Timestamp },
+    /// Not all of the appointment lies in one open window.
+    OutsideHours,
+    /// The appointment with its buffers would overlap this item with its own.
+    Taken { key: u128, what: &'static str, occupied: Interval },
+    /// No grid has this start.
+    OffGrid,
+}
+
+impl SlotRefusal {
+    /// The name of the rule: `in_past`, `notice`, `horizon`, `hours`, `taken` or `grid`.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::InPast => "in_past",
+            Self::TooSoon { .. } => "notice",
+            Self::OutsideHorizon { .. } => "horizon",
+            Self::OutsideHours => "hours",
+            Self::Taken { .. } => "taken",
+            Self::OffGrid => "grid",
+        }
+    }
+}
+
+impl fmt::Display for SlotRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InPast => f.write_str("not after now"),
+            Self::TooSoon { earliest } => {
+                write!(f, "before {earliest}, the earliest start that the minimum notice allows")
+            }
+            Self::OutsideHorizon { from, until } if *from > Timestamp::MIN => {
+                write!(f, "only starts from {from} until before {until} can be booked")
+            }
+            Self::OutsideHorizon { until, .. } => {
+                write!(f, "only starts before {until} can be booked so far")
+            }
+            Self::OutsideHours => f.write_str("does not fit into the open hours"),
+            Self::Taken { what, occupied, .. } => {
+                write!(f, "with its buffers it meets {what} that occupies {occupied}")
+            }
+            Self::OffGrid => f.write_str("not one of the starts that are offered"),
+        }
+    }
+}
+
+impl std::error::Error for SlotRefusal {}
+
+/// What [`SlotQuery::explain`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Explanation {
+    pub slots: Vec<Timestamp>,
+    /// In order; disjoint from `slots`.
+    pub rejected: Vec<(Timestamp, Rejection)>,
+}
+
+/// Why a start of the grid is not listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    Refused(SlotRefusal),
+    /// It could be booked, but ends after the range that was asked about.
+    EndsAfterRange,
+}
+
+/// Instants between which starts are acceptable by notice and horizon.
+struct StartBounds {
+    earliest: Timestamp,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+impl StartBounds {
+    fn check(&self, start: Timestamp, now: Timestamp) -> Result<(), SlotRefusal> {
+        if start <= now {
+            return Err(SlotRefusal::InPast);
+        }
+        if start < self.earliest {
+            return Err(SlotRefusal::TooSoon { earliest: self.earliest });
+        }
+        if start < self.from || start >= self.until {
+            return Err(SlotRefusal::OutsideHorizon { from: self.from, until: self.until });
+        }
+        Ok(())
+    }
+}
+
+/// One merged working window, what of it is free for a start-to-end, and where its grid begins anew.
+struct Stretch {
+    window: Interval,
+    free: Vec<Interval>,
+    restarts: Vec<Timestamp>,
+}
+
+/// Starts at `first` and every increment after it, before `until`.
+struct GridRun {
+    first: Timestamp,
+    until: Timestamp,
+}
+
+impl SlotQuery<'_> {
+    /// The starts that can be booked at `view.now` and whose appointments lie in `range`, in order.
+    pub fn slots(&self, range: Interval) -> Vec<Timestamp> {
+        let bounds = self.bounds();
+        let from = range.start().max(bounds.earliest).max(bounds.from);
+        let until = range.end().min(bounds.until);
+        let mut starts = self.starts(from, until);
+        starts.retain(|start| shifted(*start, self.rules.duration()) <= range.end());
+        starts
+    }
+
+    /// Whether this start can be booked at `view.now`; refuses exactly what [`Self::slots`] leaves
+    /// out of a range that covers the appointment.
+    pub fn check_start(&self, start: Timestamp) -> Result<(), SlotRefusal> {
+        self.check(start, &self.bounds())
+    }
+
+    /// [`Self::slots`] and, for each start of the grid in `range` that is not among them, why.
+    /// The grid here is the one that would be offered if nothing were taken, and the actual one.
+    pub fn explain(&self, range: Interval) -> Explanation {
+        let bounds = self.bounds();
+        let mut found = Explanation { slots: self.slots(range), rejected: Vec::new() };
+        let mut candidates = self.starts(range.start(), range.end());
+        for stretch in self.stretches(range.start(), range.end(), &BusySet::default()) {
+            for run in self.runs(&stretch) {
+                candidates.extend(self.steps(&run, range.start(), range.end()));
+            }
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        for start in candidates {
+            if found.slots.binary_search(&start).is_ok() {
+                continue;
+            }
+            let why = match self.check(start, &bounds) {
+                Err(refusal) => Rejection::Refused(refusal),
+                Ok(()) => Rejection::EndsAfterRange,
+            };
+            found.rejected.push((start, why));
+        }
+        found
+    }
+
+    fn check(&self, start: Timestamp, bounds: &StartBounds) -> Result<(), SlotRefusal> {
+        bounds.check(start, self.view.now)?;
+        let wanted = Interval::lasting(start, self.rules.duration());
+        let stretches = self.stretches(start, wanted.end(), self.busy);
+        let stretch = stretches
+            .iter()
+            .find(|stretch| stretch.window.covers(&wanted))
+            .ok_or(SlotRefusal::OutsideHours)?;
+        if let Some(by) = self.busy.conflict(wanted, self.rules.buffers, self.view) {
+            let (key, what, occupied) = (by.key(), by.kind().name(), by.occupied());
+            return Err(SlotRefusal::Taken { key, what, occupied });
+        }
+        let on_grid = self.runs(stretch).any(|run| {
+            run.first <= start
+                && start < run.until
+                && remainder(start.duration_since(run.first), self.rules.increment()).is_zero()
+        });
+        if on_grid { Ok(()) } else { Err(SlotRefusal::OffGrid) }
+    }
+
+    /// All starts in `[from, until)` that are open, free and on the grid.
+    fn starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let mut starts = Vec::new();
+        if from >= until {
+            return starts;
+        }
+        for stretch in self.stretches(from, until, self.busy) {
+            let mut free = stretch.free.iter().peekable();
+            for run in self.runs(&stretch) {
+                starts.extend(self.steps(&run, from, until).filter(|start| {
+                    let end = shifted(*start, self.rules.duration());
+                    while free.next_if(|interval| interval.end() < end).is_some() {}
+                    free.peek().is_some_and(|interval| interval.start() <= *start)
+                }));
+            }
+        }
+        starts
+    }
+
+    /// The working windows that can hold starts in `[from, until)`. Taken time is read only from
+    /// where the grids in that range begin.
+    fn stretches(&self, from: Timestamp, until: Timestamp, busy: &BusySet) -> Vec<Stretch> {
+        let end = shifted(until, self.rules.duration());
+        let weeks = self.hours.week_starts(from, end);
+        let back = weeks.first().copied().unwrap_or(from);
+        let windows = self.hours.whole_windows(back, end);
+        let near = windows.into_iter().filter(|w| w.end() > from && w.start() < until);
+        near.map(|window| {
+            let pairs = weeks.iter().zip(weeks.iter().skip(1));
+            let restarts: Vec<Timestamp> = pairs
+                .filter(|(before, monday)| window.start() < **before && **monday < window.end())
+                .map(|(_, monday)| *monday)
+                .collect();
+            let since = restarts.iter().rfind(|restart| **restart <= from);
+            let begins = since.copied().unwrap_or(window.start());
+            let read = Interval::lasting(begins, window.end().duration_since(begins));
+            let blocked = busy.blocked(read, self.rules.buffers, self.view);
+            Stretch { window, free: intervals::subtract(&[window], &blocked), restarts }
+        })
+        .collect()
+    }
+
+    /// The grids of one window, in order.
+    fn runs(&self, stretch: &Stretch) -> impl Iterator<Item = GridRun> {
+        let (whole, free) = match self.rules.grid {
+            Grid::Window => (Some(stretch.window), None),
+            Grid::Restart { .. } => (None, Some(&stretch.free)),
+        };
+        let origins = whole.into_iter().chain(free.into_iter().flatten().copied());
+        let pieces = origins.flat_map(|origin| split(origin, &stretch.restarts));
+        pieces.map(|piece| match self.rules.grid {
+            Grid::Window => GridRun { first: piece.start(), until: piece.end() },
+            Grid::Restart { align_min, offset_min } => {
+                let aligned =
+                    round_up_to_clock(piece.start(), align_min.get().into(), self.hours.zone());
+                GridRun { first: shifted(aligned, minutes(offset_min)), until: piece.end() }
+            }
+        })
+    }
+
+    /// The starts of a grid that lie in `[from, until)`.
+    fn steps(
+        &self,
+        run: &GridRun,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> impl Iterator<Item = Timestamp> + use<> {
+        let step = self.rules.increment();
+        let behind = from.duration_since(run.first).max(SignedDuration::ZERO);
+        let over = remainder(behind, step);
+        let missing = if over.is_zero() { over } else { step - over };
+        let first = shifted(run.first.max(from), missing);
+        let until = run.until.min(until);
+        // A step that does not advance is the end of time.
+        let next = move |start: &Timestamp| Some(shifted(*start, step)).filter(|n| n > start);
+        std::iter::successors(Some(first), next).take_while(move |start| *start < until)
+    }
+
+    fn bounds(&self) -> StartBounds {
+        let zone = self.hours.zone();
+        let earliest = self.rules.earliest(self.view.now);
+        let (from, until) = match self.rules.horizon {
+            Horizon::Unlimited => (Timestamp::MIN, Timestamp::MAX),
+            Horizon::Rolling { days, count } => {
+                let last = counted_after(local_date(self.view.now, zone), days, count);
+                (Timestamp::MIN, start_of_date(date_after(last, 1), zone))
+            }
+            Horizon::RollingWindow { days, count } => {
+                (Timestamp::MIN, self.rolling_window_end(days, count, earliest))
+            }
+            Horizon::Range { from, to } => {
+                (start_of_date(from, zone), start_of_date(date_after(to, 1), zone))
+            }
+        };
+        StartBounds { earliest, from, until }
+    }
+
+    /// The instant after the last of the first `days` counted dates that have a start.
+    fn rolling_window_end(&self, days: u16, count: CountedDays, earliest: Timestamp) -> Timestamp {
+        const DATES_AT_ONCE: i32 = 28;
+        let zone = self.hours.zone();
+        let today = local_date(self.view.now, zone);
+        let limit = date_after(today, MAX_DAYS_SEARCHED.into());
+        let (mut found, mut date) = (0, today);
+        while found < days && date < limit {
+            let next = date_after(date, DATES_AT_ONCE).min(limit);
+            let from = start_of_date(date, zone).max(earliest);
+            let starts = self.starts(from, start_of_date(next, zone));
+            let mut dates: Vec<Date> = starts.iter().map(|s| local_date(*s, zone)).collect();
+            dates.dedup();
+            for available in dates.into_iter().filter(|date| count.counts(*date)) {
+                found += 1;
+                if found == days {
+                    return start_of_date(date_after(available, 1), zone);
+                }
+            }
+            date = next;
+        }
+        start_of_date(date, zone)
+    }
+}
+
+/// The starts by the date that a viewer in `zone` sees; the instants stay the same.
+pub fn by_viewer_date(slots: &[Timestamp], zone: &TimeZone) -> BTreeMap<Date, Vec<Timestamp>> {
+    let mut dates: BTreeMap<Date, Vec<Timestamp>> = BTreeMap::new();
+    for slot in slots {
+        dates.entry(local_date(*slot, zone)).or_default().push(*slot);
+    }
+    dates
+}
+
+/// The `days`th counted date after `today`, or `today` itself for 0.
+fn counted_after(today: Date, days: u16, count: CountedDays) -> Date {
+    let (mut date, mut found) = (today, 0);
+    while found < days {
+        let next = date_after(date, 1);
+        if next == date {
+            break; // The last date that the calendar has.
+        }
+        date = next;
+        found += u16::from(count.counts(date));
+    }
+    date
+}
+
+/// The interval in pieces that begin anew at each of the sorted instants inside it.
+fn split(interval: Interval, at: &[Timestamp]) -> Vec<Interval> {
+    let inside = at.iter().filter(|cut| interval.start() < **cut && **cut < interval.end());
+    let mut pieces = Vec::with_capacity(1);
+    let mut start = interval.start();
+    for cut in inside.chain([&interval.end()]) {
+        pieces.extend(Interval::new(start, *cut));
+        start = *cut;
+    }
+    pieces
+}
+
+/// The first instant from `start` on at which clocks in `zone` show a multiple of `align_min`
+/// minutes after a full hour.
+fn round_up_to_clock(start: Timestamp, align_min: i64, zone: &TimeZone) -> Timestamp {
+    let (hour, step) = (minutes(60), minutes(align_min));
+    let mut at = start;
+    // Clocks that move by less than an hour on the way can make a second look necessary.
+    for _ in 0..3 {
+        let clock = zone.to_datetime(at).time();
+        let seconds = i64::from(clock.minute()) * 60 + i64::from(clock.second());
+        let past_hour = SignedDuration::new(seconds, clock.subsec_nanosecond());
+        let over = remainder(past_hour, step);
+        if over.is_zero() {
+            break;
+        }
+        at = shifted(at, (step - over).min(hour - past_hour));
+    }
+    at
+}
+
+/// What is left of a length after whole steps; the step must not be zero.
+fn remainder(length: SignedDuration, step: SignedDuration) -> SignedDuration {
+    let nanos = length.as_nanos().checked_rem(step.as_nanos()).unwrap_or(0);
+    // Less than a step, and steps are at most a day.
+    i64::try_from(nanos).map_or(SignedDuration::ZERO, SignedDuration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests;
