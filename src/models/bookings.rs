@@ -1,0 +1,259 @@
+//! Bookings and holds as rows, and how they read on the wire.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::Conn;
+use super::schema::{booking_events, bookings, practitioners, services};
+
+/// A row of `bookings` with the user of its practice and the name of its service.
+#[derive(Debug, Clone, PartialEq, Queryable)]
+pub struct Booking {
+    pub id: Uuid,
+    pub seeker_id: Uuid,
+    pub practitioner_id: Uuid,
+    pub service_id: Uuid,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub scheduled_at: Timestamp,
+    pub duration_minutes: i32,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub ends_at: Timestamp,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub occupied_from: Timestamp,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub occupied_until: Timestamp,
+    pub total_amount: i64,
+    pub commission_amount: i64,
+    pub currency: String,
+    pub status: String,
+    #[diesel(deserialize_as = jiff_diesel::NullableTimestamp)]
+    pub hold_expires_at: Option<Timestamp>,
+    pub cancellation_reason: Option<String>,
+    pub notes: Option<String>,
+    pub session_notes: Option<String>,
+    pub version: i64,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub created_at: Timestamp,
+    pub practitioner_user_id: Uuid,
+    pub service_name: String,
+}
+
+#[diesel::dsl::auto_type(no_type_alias)]
+fn columns() -> _ {
+    (
+        bookings::id,
+        bookings::seeker_id,
+        bookings::practitioner_id,
+        bookings::service_id,
+        bookings::scheduled_at,
+        bookings::duration_minutes,
+        bookings::ends_at,
+        bookings::occupied_from,
+        bookings::occupied_until,
+        bookings::total_amount,
+        bookings::commission_amount,
+        bookings::currency,
+        bookings::status,
+        bookings::hold_expires_at,
+        bookings::cancellation_reason,
+        bookings::notes,
+        bookings::session_notes,
+        bookings::version,
+        bookings::created_at,
+        practitioners::user_id,
+        services::name,
+    )
+}
+
+/// An amount on the wire: minor units and an ISO 4217 currency.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Amount {
+    /// Minor units: 150000 INR is 1,500 rupees.
+    pub amount: i64,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// A booking as either side sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BookingView {
+    pub id: Uuid,
+    pub seeker_id: Uuid,
+    pub practitioner_id: Uuid,
+    pub service_id: Uuid,
+    pub service_name: String,
+    pub scheduled_at: Timestamp,
+    pub ends_at: Timestamp,
+    pub duration_minutes: i32,
+    /// `pending`, `confirmed`, `declined`, `expired`, `in_session`, `completed`, `no_show`,
+    /// `cancelled`.
+    pub status: String,
+    pub total_amount: Amount,
+    /// The platform's share; the seeker is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commission_amount: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancellation_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// What the practitioner wrote down; the seeker is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_notes: Option<String>,
+    /// Grows with every change.
+    pub version: i64,
+    pub created_at: Timestamp,
+}
+
+/// A hold as its owner sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldView {
+    pub id: Uuid,
+    pub practitioner_id: Uuid,
+    pub service_id: Uuid,
+    pub starts_at: Timestamp,
+    pub ends_at: Timestamp,
+    /// From then on the slot is free again.
+    pub expires_at: Option<Timestamp>,
+    pub total_amount: Amount,
+}
+
+impl Booking {
+    fn amount(&self, amount: i64) -> Amount {
+        Amount { amount, currency: self.currency.clone() }
+    }
+
+    /// The view of the user `viewer`: the seeker does not see the commission.
+    pub fn view(&self, viewer: Uuid) -> BookingView {
+        BookingView {
+            id: self.id,
+            seeker_id: self.seeker_id,
+            practitioner_id: self.practitioner_id,
+            service_id: self.service_id,
+            service_name: self.service_name.clone(),
+            scheduled_at: self.scheduled_at,
+            ends_at: self.ends_at,
+            duration_minutes: self.duration_minutes,
+            status: self.status.clone(),
+            total_amount: self.amount(self.total_amount),
+            commission_amount: (viewer != self.seeker_id)
+                .then(|| self.amount(self.commission_amount)),
+            cancellation_reason: self.cancellation_reason.clone(),
+            notes: self.notes.clone(),
+            session_notes: self.session_notes.clone().filter(|_| viewer != self.seeker_id),
+            version: self.version,
+            created_at: self.created_at,
+        }
+    }
+
+    /// The view of a row in status `held`.
+    pub fn hold_view(&self) -> HoldView {
+        HoldView {
+            id: self.id,
+            practitioner_id: self.practitioner_id,
+            service_id: self.service_id,
+            starts_at: self.scheduled_at,
+            ends_at: self.ends_at,
+            expires_at: self.hold_expires_at,
+            total_amount: self.amount(self.total_amount),
+        }
+    }
+}
+
+/// The rows with `ids`, in no order.
+pub async fn find_all(conn: &mut Conn, ids: &[Uuid]) -> QueryResult<Vec<Booking>> {
+    bookings::table
+        .inner_join(practitioners::table)
+        .inner_join(services::table)
+        .filter(bookings::id.eq_any(ids))
+        .select(columns())
+        .load(conn)
+        .await
+}
+
+/// The row with `id`, hold or booking.
+pub async fn find(conn: &mut Conn, id: Uuid) -> QueryResult<Option<Booking>> {
+    Ok(find_all(conn, &[id]).await?.pop())
+}
+
+/// The row with `id`, locked until the transaction ends. Its service and practice are not locked:
+/// every booking of the service, with whomever, would wait.
+pub async fn lock(conn: &mut Conn, id: Uuid) -> QueryResult<Option<Booking>> {
+    bookings::table.find(id).select(bookings::id).for_update().execute(conn).await?;
+    find(conn, id).await
+}
+
+/// Whose bookings to list, and which.
+#[derive(Debug, Clone)]
+pub struct ListFilter {
+    /// Bookings this user made or that are with this user's practice; all of them when `None`.
+    pub of_user: Option<Uuid>,
+    /// Only in this state.
+    pub status: Option<String>,
+}
+
+/// A page of bookings (never holds), latest session first, and how many there are.
+pub async fn list(
+    conn: &mut Conn,
+    filter: &ListFilter,
+    limit: i64,
+    offset: i64,
+) -> QueryResult<(Vec<Booking>, i64)> {
+    let query = || {
+        let mut query = bookings::table
+            .inner_join(practitioners::table)
+            .inner_join(services::table)
+            .filter(bookings::status.ne_all(["held", "released", "lapsed"]))
+            .into_boxed();
+        if let Some(user) = filter.of_user {
+            query = query.filter(bookings::seeker_id.eq(user).or(practitioners::user_id.eq(user)));
+        }
+        if let Some(status) = &filter.status {
+            query = query.filter(bookings::status.eq(status.clone()));
+        }
+        query
+    };
+    let total = query().count().get_result(conn).await?;
+    let rows = query()
+        .select(columns())
+        .order((bookings::scheduled_at.desc(), bookings::id.desc()))
+        .limit(limit)
+        .offset(offset)
+        .load(conn)
+        .await?;
+    Ok((rows, total))
+}
+
+/// One entry of a booking's audit trail.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize, ToSchema)]
+#[diesel(table_name = booking_events, check_for_backend(diesel::pg::Pg))]
+#[serde(rename_all = "camelCase")]
+pub struct BookingEvent {
+    pub version: i64,
+    /// `hold`, `book`, `confirm`, `decline`, `cancel`, `start`, `end`, `no_show`,
+    /// `extend`, `release`, `lapse`, `expire`.
+    pub action: String,
+    pub from_status: Option<String>,
+    pub to_status: String,
+    /// Who did it; nobody when the hub itself did.
+    pub actor_id: Option<Uuid>,
+    pub reason: Option<String>,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub created_at: Timestamp,
+}
+
+/// The audit trail of a booking, oldest first; as long as the booking has had changes.
+pub async fn events(conn: &mut Conn, booking_id: Uuid) -> QueryResult<Vec<BookingEvent>> {
+    booking_events::table
+        .filter(booking_events::booking_id.eq(booking_id))
+        .order(booking_events::version)
+        .limit(1_000)
+        .select(BookingEvent::as_select())
+        .load(conn)
+        .await
+}

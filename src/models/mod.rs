@@ -1,0 +1,26 @@
+//! Rows and queries. Functions take a connection and return a `QueryResult` or a named outcome;
+//! every SQL statement of the hub stands on this floor, and no decision that `domain` can make.
+
+pub mod audit;
+pub mod bookings;
+pub mod calendar_commit;
+pub mod calendars;
+pub mod catalogue;
+pub mod conversations;
+pub mod devices;
+pub mod idempotency;
+pub mod message_commit;
+pub mod messages;
+pub mod migrations;
+pub mod notifications;
+pub mod outbox;
+pub mod pool;
+pub mod practitioners;
+pub mod schema;
+pub mod sessions;
+pub mod user_events;
+pub mod users;
+pub mod violation;
+
+/// The connection that every query function takes.
+pub type Conn = diesel_async::AsyncPgConnection;
