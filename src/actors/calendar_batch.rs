@@ -1,0 +1,49 @@
+//! How the jobs of all calendars are committed together.
+
+use std::time::Duration;
+
+use diesel::QueryResult;
+
+use super::committer::Batch;
+use crate::domain::channel::Channel;
+use crate::models::Conn;
+use crate::models::calendar_commit::{self, CommitRules, Job, Outcome, StoredEvent};
+
+/// Rules of booking that come from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct BookingRules {
+    /// How long a hold keeps its slot.
+    pub hold_ttl: Duration,
+    /// The platform's share, in basis points of the price.
+    pub commission_bps: u16,
+}
+
+/// How calendar jobs are committed.
+pub struct CalendarBatch(pub CommitRules);
+
+/// A job's outcome, and the calendar's version if the batch moved it.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    pub(super) outcome: Outcome,
+    pub(super) version: Option<i64>,
+}
+
+impl Batch for CalendarBatch {
+    type Job = Job;
+    type Outcome = Settled;
+
+    async fn commit(
+        &self,
+        conn: &mut Conn,
+        jobs: &[Job],
+    ) -> QueryResult<(Vec<Settled>, Vec<StoredEvent>)> {
+        let done = calendar_commit::commit(conn, self.0, jobs).await?;
+        let version_of =
+            |id| done.events.iter().find(|e| e.channel == Channel::Calendar(id)).map(|e| e.seq);
+        let versions: Vec<Option<i64>> =
+            jobs.iter().map(|job| version_of(job.practitioner_id)).collect();
+        let settled = done.outcomes.into_iter().zip(versions);
+        let settled = settled.map(|(outcome, version)| Settled { outcome, version }).collect();
+        Ok((settled, done.events))
+    }
+}

@@ -1,0 +1,30 @@
+//! What needs order: calendars, conversations, presence, sockets, and the fan-out between them.
+//!
+//! An actor's mailbox is no bound (every clone of an `Addr` gets a slot of its own), so each handle
+//! bounds what it lets in with permits. `do_send` is forbidden by `clippy.toml`.
+
+pub mod calendar;
+mod calendar_batch;
+mod calendar_place;
+mod calendar_state;
+pub mod committer;
+pub mod conversation;
+pub mod directory;
+pub mod error;
+pub mod fanout;
+mod frame_guard;
+pub mod line;
+pub mod presence;
+pub mod protocol;
+pub mod replay;
+pub mod session;
+mod session_channels;
+mod session_commands;
+mod subscriptions;
+pub mod switchboard;
+
+/// The time, cut to what PostgreSQL keeps (microseconds), so that a stored instant reads back equal.
+pub fn now() -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}

@@ -1,0 +1,288 @@
+//! The channels of a socket: opening them, and reading from PostgreSQL what it missed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
+use serde_json::{Map, Value, json};
+
+use super::error::Error;
+use super::line::Kind;
+use super::protocol::{self, Close};
+use super::session::{Ctx, Session};
+use super::subscriptions::{self, Opening};
+use super::switchboard::{CatchUp, Ticket};
+use super::{error, replay};
+use crate::domain::channel::Channel;
+use crate::domain::refusal::Refusal;
+
+/// Pause before a socket that is full, or ahead of what it can read, is looked at again.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Why a channel is opened, and so who hears of it.
+enum Asked {
+    /// Nobody: the socket's own channel.
+    Implicit,
+    /// The command with this id.
+    Subscribe(Value),
+    /// A command that opens many.
+    Resume(Resume),
+}
+
+/// Where a subscription that is open is to be caught up with from.
+#[derive(Clone, Copy)]
+struct Start {
+    channel: Channel,
+    ticket: Ticket,
+    since: i64,
+}
+
+/// A `resume` under way.
+struct Resume {
+    id: Value,
+    todo: VecDeque<(Channel, i64)>,
+    /// What is answered about each channel.
+    done: Map<String, Value>,
+    /// The channels that are open, and from where they are to be caught up with.
+    opened: Vec<Start>,
+}
+
+impl Session {
+    /// Opens the user's own channel; it starts at its head.
+    pub(super) fn open_own(&mut self, user_id: uuid::Uuid, ctx: &mut Ctx) {
+        self.open(Channel::User(user_id), None, Asked::Implicit, ctx);
+    }
+
+    pub(super) fn subscribe(&mut self, id: Value, data: &Value, ctx: &mut Ctx) {
+        let channel = data.get("channel").and_then(Value::as_str).and_then(|c| c.parse().ok());
+        let Some(channel) = channel else {
+            return self.refuse(&id, &Refusal::field("channel", "must be a channel").into());
+        };
+        let since = match data.get("since") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_i64().filter(|seq| *seq >= 0) {
+                Some(seq) => Some(seq),
+                None => {
+                    let problem = "must be the seq of the last event seen";
+                    return self.refuse(&id, &Refusal::field("since", problem).into());
+                }
+            },
+        };
+        self.busy = true;
+        self.open(channel, since, Asked::Subscribe(id), ctx);
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: &Value, data: &Value) {
+        let channel = data.get("channel").and_then(Value::as_str).and_then(|c| c.parse().ok());
+        match channel {
+            None => self.refuse(id, &Refusal::field("channel", "must be a channel").into()),
+            Some(Channel::User(_)) => {
+                self.refuse(id, &Refusal::field("channel", "one's own channel stays open").into());
+            }
+            Some(channel) => {
+                self.channels.remove(&channel);
+                self.world.board.borrow_mut().unsubscribe(channel, &self.line);
+                self.reply(id, &Ok(json!({})));
+            }
+        }
+    }
+
+    /// Opens many channels one after the other, then answers for all of them.
+    pub(super) fn resume(&mut self, id: Value, data: &Value, ctx: &mut Ctx) {
+        let wanted: Option<VecDeque<(Channel, i64)>> = data
+            .get("channels")
+            .and_then(Value::as_object)
+            .filter(|channels| channels.len() <= protocol::MAX_SUBSCRIPTIONS)
+            .and_then(|channels| {
+                let seq = |s: &Value| s.as_i64().filter(|seq| *seq >= 0);
+                channels.iter().map(|(c, s)| Some((c.parse().ok()?, seq(s)?))).collect()
+            });
+        let Some(todo) = wanted else {
+            let problem = "must be an object of channels and seqs, within the limit";
+            return self.refuse(&id, &Refusal::field("channels", problem).into());
+        };
+        self.busy = true;
+        self.resume_next(Resume { id, todo, done: Map::new(), opened: Vec::new() }, ctx);
+    }
+
+    fn resume_next(&mut self, mut resume: Resume, ctx: &mut Ctx) {
+        if let Some((channel, since)) = resume.todo.pop_front() {
+            return self.open(channel, Some(since), Asked::Resume(resume), ctx);
+        }
+        self.reply(&resume.id, &Ok(json!({ "channels": resume.done })));
+        for start in resume.opened {
+            self.catch_up(start, ctx);
+        }
+        self.free(ctx);
+    }
+
+    /// Follows `channel`, if the user may. Live events wait at the board until everything before
+    /// them is sent; the board hears of the channel only once it is known to be theirs, since what
+    /// is not kept is handed over at once.
+    fn open(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
+        let Some(who) = &self.identity else { return };
+        let user_id = who.user_id;
+        if !self.channels.contains(&channel) && self.channels.len() >= protocol::MAX_SUBSCRIPTIONS {
+            let limit = protocol::MAX_SUBSCRIPTIONS;
+            let refusal = Refusal::TooManySubscriptions { limit };
+            return self.opened(channel, since, Err(refusal.into()), asked, ctx);
+        }
+        if channel == Channel::User(user_id) {
+            // At once: revocation finds sockets by their own channel.
+            return self.follow(channel, since, asked, ctx);
+        }
+        let pool = self.world.pool.clone();
+        let ask = async move { subscriptions::admit(&pool, user_id, channel).await };
+        ctx.spawn(ask.into_actor(self).map(move |admitted, session, ctx| match admitted {
+            Ok(()) => session.follow(channel, since, asked, ctx),
+            Err(e) => session.opened(channel, since, Err(e), asked, ctx),
+        }));
+    }
+
+    fn follow(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
+        let recipient = ctx.address().recipient();
+        let ticket = self.world.board.borrow_mut().subscribe(channel, &self.line, recipient);
+        self.channels.insert(channel);
+        let (pool, presence) = (self.world.pool.clone(), self.world.presence.clone());
+        let read = async move { subscriptions::open(&pool, &presence, channel).await };
+        ctx.spawn(read.into_actor(self).map(move |result, session, ctx| {
+            if result.is_err() {
+                session.unfollow(channel, ticket);
+            }
+            session.opened(channel, since, result.map(|o| (ticket, o)), asked, ctx);
+        }));
+    }
+
+    /// Takes back a subscription that could not be opened. A socket without its own channel would
+    /// miss its bookings, and its revocation: it has to come again.
+    fn unfollow(&mut self, channel: Channel, ticket: Ticket) {
+        let mut board = self.world.board.borrow_mut();
+        if board.is_current(channel, &self.line, ticket) {
+            board.unsubscribe(channel, &self.line);
+            self.channels.remove(&channel);
+            if let Channel::User(_) = channel {
+                self.line.close(Close::Overloaded);
+            }
+        }
+    }
+
+    fn opened(
+        &mut self,
+        channel: Channel,
+        since: Option<i64>,
+        result: error::Result<(Ticket, Opening)>,
+        asked: Asked,
+        ctx: &mut Ctx,
+    ) {
+        // A seq from the future (a database put back) starts at the head.
+        let from = |o: &Opening| since.filter(|seq| *seq <= o.head).unwrap_or(o.head);
+        let start = result.as_ref().ok().map(|(ticket, o)| Start {
+            channel,
+            ticket: *ticket,
+            since: from(o),
+        });
+        let result = result.map(|(_, o)| answer(channel, since, o));
+        match asked {
+            Asked::Implicit => {
+                if let Err(e) = result {
+                    tracing::error!("a socket's own channel could not be opened: {e:?}");
+                }
+            }
+            Asked::Subscribe(id) => {
+                self.reply(&id, &result.map_err(|e| self.world.ops.explain(&e)));
+                self.free(ctx);
+            }
+            Asked::Resume(mut resume) => {
+                let about = result.unwrap_or_else(|e| self.refused(&e));
+                resume.done.insert(channel.to_string(), about);
+                resume.opened.extend(start);
+                return self.resume_next(resume, ctx);
+            }
+        }
+        if let Some(start) = start {
+            self.catch_up(start, ctx);
+        }
+    }
+
+    fn refused(&self, error: &Error) -> Value {
+        let e = self.world.ops.explain(error);
+        json!({ "error": { "code": e.code, "message": e.message } })
+    }
+
+    /// Sends what comes after `since`, as fast as the peer reads, until the board says that the
+    /// socket is level with the live events.
+    fn catch_up(&mut self, start: Start, ctx: &mut Ctx) {
+        let Start { channel, ticket, since } = start;
+        if !channel.is_durable() || self.line.is_closing() {
+            return;
+        }
+        if self.world.board.borrow_mut().advance(channel, &self.line, ticket, (since, false)) {
+            return;
+        }
+        if !self.line.has_room(0) {
+            ctx.run_later(PAUSE, move |session, ctx| session.catch_up(start, ctx));
+            return;
+        }
+        let pool = self.world.pool.clone();
+        let read = async move {
+            let mut conn = pool.get().await?;
+            Ok(replay::page(&mut conn, channel, since).await?)
+        };
+        ctx.spawn(read.into_actor(self).map(move |page: error::Result<_>, session, ctx| {
+            match page {
+                Ok(page) => session.send_page(start, page, ctx),
+                Err(e) => {
+                    // The client resumes from what it has seen.
+                    tracing::warn!("a socket could not catch up: {e:?}");
+                    session.line.close(Close::Overloaded);
+                }
+            }
+        }));
+    }
+
+    fn send_page(&mut self, start: Start, page: Vec<(i64, bytes::Bytes)>, ctx: &mut Ctx) {
+        let Start { channel, ticket, since } = start;
+        if !self.world.board.borrow_mut().is_current(channel, &self.line, ticket) {
+            // Unsubscribed meanwhile, or subscribed anew from somewhere else.
+            return;
+        }
+        let (mut last, mut sent_all) = (since, true);
+        let is_end = page.len() < usize::try_from(replay::PAGE).unwrap_or(usize::MAX);
+        for (seq, frame) in page {
+            if !self.line.has_room(frame.len()) {
+                sent_all = false;
+                break;
+            }
+            self.line.push(frame, Kind::Kept);
+            last = seq;
+        }
+        let done = (last, sent_all && is_end);
+        if !self.world.board.borrow_mut().advance(channel, &self.line, ticket, done) {
+            let pause = if last > since { Duration::ZERO } else { PAUSE };
+            let next = Start { since: last, ..start };
+            ctx.run_later(pause, move |session, ctx| session.catch_up(next, ctx));
+        }
+    }
+}
+
+/// What is answered about an opened channel. A snapshot is of the head: who resumes from before
+/// it gets the changes instead.
+fn answer(channel: Channel, since: Option<i64>, opening: Opening) -> Value {
+    let mut answer = json!({ "seq": opening.head });
+    let wanted = since.is_none() || !channel.is_durable();
+    if let (Some(object), Some(snapshot)) =
+        (answer.as_object_mut(), opening.snapshot.filter(|_| wanted))
+    {
+        object.insert("snapshot".to_owned(), snapshot);
+    }
+    answer
+}
+
+impl Handler<CatchUp> for Session {
+    type Result = ();
+
+    fn handle(&mut self, gap: CatchUp, ctx: &mut Ctx) {
+        let CatchUp { channel, since, ticket } = gap;
+        self.catch_up(Start { channel, ticket, since }, ctx);
+    }
+}
