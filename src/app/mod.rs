@@ -1,0 +1,371 @@
+//! Puts the hub together: database, bus, actors, services, server, jobs. Started by `main` and, in
+//! the same way, by every test.
+
+mod keys;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actix::Arbiter;
+use actix_web::dev::ServerHandle;
+use actix_web::web;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use jiff::SignedDuration;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::actors::calendar::{BookingRules, CalendarBatch, Calendars};
+use crate::actors::committer::Committer;
+use crate::actors::conversation::{Conversations, MessageBatch};
+use crate::actors::error::Error;
+use crate::actors::fanout::Fanout;
+use crate::actors::presence::PresenceBook;
+use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
+use crate::config::{Config, ConfigError};
+use crate::domain::channel::Channel;
+use crate::jobs::deliver::Deliverer;
+use crate::jobs::{deliver, sweep};
+use crate::models::calendar_commit::CommitRules;
+use crate::models::migrations::{self, Direction, MigrationFault};
+use crate::models::pool::{Pool, PoolFault};
+use crate::postgres::{self, PrivatePostgres};
+use crate::push::{
+    EndpointPolicy, Fcm, FcmConfig, Push, SetupError, VapidKeys, WebPush, WebPushConfig,
+};
+use crate::services::auth::{Auth, Passwords, TokenRules};
+use crate::services::bookings::Bookings;
+use crate::services::catalogue::Catalogue;
+use crate::services::chat::Chat;
+use crate::services::demo::Demo;
+use crate::services::inbox::Inbox;
+use crate::services::practices::Practices;
+use crate::services::users::Users;
+
+/// The name of the hub's database in its private PostgreSQL.
+const DATABASE: &str = "hub";
+/// How long the first connection to a configured database may take.
+const PROBE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Why the hub does not start. The messages say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Postgres(#[from] postgres::StartError),
+    #[error(transparent)]
+    Database(#[from] postgres::DatabaseError),
+    #[error("DATABASE_URL: {0}")]
+    Connect(#[from] diesel::ConnectionError),
+    #[error("DATABASE_URL: {0}")]
+    Unreachable(String),
+    #[error(transparent)]
+    Migration(#[from] MigrationFault),
+    #[error(transparent)]
+    Pool(#[from] PoolFault),
+    #[error("REDIS_URL: {0}")]
+    Redis(#[from] RedisFault),
+    #[error("{variable}: {0}", variable = variable_of(.0))]
+    Push(#[from] SetupError),
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was tried.
+        what: String,
+        cause: std::io::Error,
+    },
+    #[error("the demo could not be loaded: {0:?}")]
+    Demo(Error),
+    #[error("passwords: {0:?}")]
+    Passwords(Error),
+}
+
+/// The database that the hub uses.
+pub struct Database {
+    /// Where it is.
+    pub url: SecretString,
+    private: Option<PrivatePostgres>,
+}
+
+impl Database {
+    /// The configured database, or a private one, started if need be.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        if let Some(url) = &config.database.url {
+            probe(url).await?;
+            return Ok(Self { url: url.clone(), private: None });
+        }
+        let mut options = postgres::Options::new(config.database.data_dir.clone());
+        options.bin_dir = config.database.pg_bin.clone();
+        // The pool, and some for migrations, psql and backups.
+        let needed = u16::try_from(config.database.pool_size + 20).unwrap_or(u16::MAX);
+        options.max_connections = options.max_connections.max(needed);
+        let server = postgres::start(options).await?;
+        server.create_database_if_missing(DATABASE).await?;
+        Ok(Self { url: server.url(DATABASE).into(), private: Some(server) })
+    }
+
+    /// Walks the migrations; returns the names of those that were run.
+    pub async fn migrate(&self, direction: Direction) -> Result<Vec<String>, StartError> {
+        let conn = AsyncPgConnection::establish(self.url.expose_secret()).await?;
+        Ok(migrations::run(conn, direction).await?)
+    }
+
+    /// Stops the private server, if it is one.
+    pub async fn close(self) {
+        if let Some(server) = self.private
+            && let Err(e) = server.stop().await
+        {
+            tracing::error!("{e}");
+        }
+    }
+}
+
+/// Connects once, so that a wrong `DATABASE_URL` is told with its cause: diesel drops that.
+async fn probe(url: &SecretString) -> Result<(), StartError> {
+    let connect = tokio_postgres::connect(url.expose_secret(), tokio_postgres::NoTls);
+    match tokio::time::timeout(PROBE, connect).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => {
+            let chain = std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source());
+            let chain: Vec<String> = chain.map(ToString::to_string).collect();
+            Err(StartError::Unreachable(chain.join(": ")))
+        }
+        Err(_) => Err(StartError::Unreachable(format!("no answer in {} s", PROBE.as_secs()))),
+    }
+}
+
+/// Where the setting stands that a push sender was set up with.
+fn variable_of(problem: &SetupError) -> &'static str {
+    match problem {
+        SetupError::VapidKey => "VAPID_PRIVATE_KEY",
+        SetupError::VapidSubject => "VAPID_SUBJECT",
+        SetupError::ServiceAccount(_) => "FCM_CREDENTIALS_FILE",
+        SetupError::FcmProject => "FCM_PROJECT",
+        SetupError::FcmBaseUrl => "FCM_BASE_URL",
+        SetupError::HttpClient => "push",
+    }
+}
+
+/// The services, as the HTTP floor gets them.
+#[derive(Clone)]
+pub struct Services {
+    pub auth: web::Data<Auth>,
+    pub users: web::Data<Users>,
+    pub catalogue: web::Data<Catalogue>,
+    pub practices: web::Data<Practices>,
+    pub bookings: web::Data<Bookings>,
+    pub chat: web::Data<Chat>,
+    pub inbox: web::Data<Inbox>,
+}
+
+/// A running hub.
+pub struct Hub {
+    /// Where it listens.
+    pub address: SocketAddr,
+    pub services: Services,
+    pool: Pool,
+    passwords: Passwords,
+    fanout: Fanout,
+    ready: Arc<AtomicBool>,
+    stop_jobs: watch::Sender<bool>,
+    jobs: Vec<JoinHandle<()>>,
+    server: ServerHandle,
+    threads: Vec<Arbiter>,
+}
+
+/// What the services are made of.
+struct World {
+    pool: Pool,
+    fanout: Fanout,
+    calendars: Calendars,
+    conversations: Conversations,
+    presence: PresenceBook,
+    passwords: Passwords,
+    push: Arc<Push>,
+    endpoints: EndpointPolicy,
+}
+
+impl Hub {
+    /// Starts everything over `database`, whose migrations have run. Must be called inside an
+    /// actix `System` on a multi-threaded runtime.
+    pub async fn start(config: &Config, database: &Database) -> Result<Self, StartError> {
+        let pool = Pool::new(
+            database.url.expose_secret(),
+            config.database.pool_size,
+            config.database.pool_wait,
+        )?;
+        // A wrong DATABASE_URL is told now, not by the first request.
+        pool.ping().await?;
+        let threads: Vec<Arbiter> =
+            (0..config.http.actor_threads).map(|_| Arbiter::new()).collect();
+        let world = World::build(config, pool, &threads).await?;
+        let services = world.services(config)?;
+        let ready = Arc::new(AtomicBool::new(true));
+        let (server, address) = server::start(config, &world, &services, &ready)?;
+        let (stop_jobs, stop) = watch::channel(false);
+        let deliverer = Deliverer {
+            pool: world.pool.clone(),
+            push: world.push.clone(),
+            endpoints: world.endpoints,
+        };
+        let jobs = vec![
+            tokio::spawn(deliver::run(deliverer, stop.clone())),
+            tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
+        ];
+        let World { pool, passwords, fanout, .. } = world;
+        Ok(Self {
+            address,
+            services,
+            pool,
+            passwords,
+            fanout,
+            ready,
+            stop_jobs,
+            jobs,
+            server,
+            threads,
+        })
+    }
+
+    /// Loads the demo data; false when they are there already.
+    pub async fn load_demo(&self) -> Result<bool, StartError> {
+        let demo = Demo {
+            pool: &self.pool,
+            auth: &self.services.auth,
+            passwords: &self.passwords,
+            practices: &self.services.practices,
+        };
+        demo.load().await.map_err(StartError::Demo)
+    }
+
+    /// Stops: not ready at once, sockets are told and closed with 4000, requests under way are
+    /// finished, jobs finish what they have in hand.
+    pub async fn stop(self) {
+        self.ready.store(false, Ordering::Release);
+        self.fanout.shut_down().await;
+        self.server.stop(true).await;
+        // Fails only when the jobs have ended.
+        let _ = self.stop_jobs.send(true);
+        for job in self.jobs {
+            let _ = job.await;
+        }
+        for thread in self.threads {
+            thread.stop();
+        }
+        self.pool.close();
+    }
+}
+
+impl World {
+    async fn build(config: &Config, pool: Pool, threads: &[Arbiter]) -> Result<Self, StartError> {
+        let (fanout, calendars_known) = connect_bus(config).await?;
+        let threads: Arc<[_]> = threads.iter().map(Arbiter::handle).collect();
+        let push_window = config.push.window;
+        let calendars = Calendars::new(
+            threads.clone(),
+            pool.clone(),
+            Committer::start(
+                CalendarBatch(CommitRules { push_window }),
+                pool.clone(),
+                fanout.clone(),
+            ),
+            BookingRules {
+                hold_ttl: config.booking.hold_ttl,
+                commission_bps: config.booking.commission_bps,
+            },
+        );
+        let messages = Committer::start(MessageBatch { push_window }, pool.clone(), fanout.clone());
+        let conversations =
+            Conversations::new(threads.clone(), pool.clone(), fanout.clone(), messages);
+        let presence = PresenceBook::new(threads, fanout.clone(), config.sockets.presence_grace);
+        // The bus may tell of calendars from now on. Set once, here.
+        let _ = calendars_known.set(calendars.clone());
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let cost = config.auth.bcrypt_cost;
+        let passwords = web::block(move || Passwords::new(cost, cores))
+            .await
+            .map_err(|e| StartError::Passwords(Error::Fault(e.to_string())))?
+            .map_err(StartError::Passwords)?;
+        let push = Arc::new(push(config)?);
+        let endpoints = match config.push.allow_private_endpoints {
+            true => EndpointPolicy::Any,
+            false => EndpointPolicy::PublicHttps,
+        };
+        Ok(Self { pool, fanout, calendars, conversations, presence, passwords, push, endpoints })
+    }
+
+    fn services(&self, config: &Config) -> Result<Services, StartError> {
+        let pool = || self.pool.clone();
+        let whole =
+            |d: std::time::Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
+        let rules = TokenRules {
+            secret: keys::jwt_secret(config)?,
+            access_ttl: whole(config.auth.access_ttl),
+            refresh_ttl: whole(config.auth.refresh_ttl),
+        };
+        let auth = Auth::new(pool(), self.fanout.clone(), rules, self.passwords.clone());
+        let chat = Chat::new(pool(), self.conversations.clone(), self.fanout.clone());
+        let bookings = Bookings::new(pool(), self.calendars.clone(), config.booking.hold_ttl);
+        let inbox = Inbox::new(pool(), self.fanout.clone(), self.push.clone(), self.endpoints);
+        Ok(Services {
+            auth: web::Data::new(auth),
+            users: web::Data::new(Users::new(pool())),
+            catalogue: web::Data::new(Catalogue::new(pool())),
+            practices: web::Data::new(Practices::new(pool(), self.calendars.clone())),
+            bookings: web::Data::new(bookings),
+            chat: web::Data::new(chat),
+            inbox: web::Data::new(inbox),
+        })
+    }
+}
+
+/// The fan-out over the configured bus, and where the bus looks for the calendars that it tells
+/// of changes on other nodes, once they are there.
+async fn connect_bus(config: &Config) -> Result<(Fanout, Arc<OnceLock<Calendars>>), StartError> {
+    let fanout = Fanout::new(Bus::InProcess);
+    let known: Arc<OnceLock<Calendars>> = Arc::default();
+    let Some(url) = &config.redis_url else { return Ok((fanout, known)) };
+    let (local, calendars) = (fanout.clone(), known.clone());
+    let bus = RedisBus::connect(url.expose_secret(), move |envelope| match envelope {
+        Envelope::Event { channel, seq, text } => {
+            local.deliver(channel, seq, &text);
+            if let (Channel::Calendar(id), Some(calendars)) = (channel, calendars.get()) {
+                calendars.refresh_soon(id);
+            }
+        }
+        Envelope::Revoke { user_id, sessions } => local.revoke_here(user_id, &sessions),
+    })
+    .await?;
+    Ok((fanout.with_bus(Bus::Redis(bus)), known))
+}
+
+fn push(config: &Config) -> Result<Push, StartError> {
+    let timeout = std::time::Duration::from_secs(15);
+    let endpoints = match config.push.allow_private_endpoints {
+        true => EndpointPolicy::Any,
+        false => EndpointPolicy::PublicHttps,
+    };
+    let web_push = WebPush::new(WebPushConfig {
+        vapid: VapidKeys::load(&keys::vapid_private_key(config)?)?,
+        subject: config.push.vapid_subject.clone(),
+        endpoints,
+        timeout,
+    })?;
+    let fcm = match &config.push.fcm_credentials {
+        Some(path) => {
+            let json = std::fs::read_to_string(path).map_err(|_| {
+                ConfigError::new("FCM_CREDENTIALS_FILE", "the path of a readable file")
+            })?;
+            Some(Fcm::new(FcmConfig {
+                service_account_json: json.into(),
+                project: config.push.fcm_project.clone(),
+                base_url: config.push.fcm_base_url.clone(),
+                timeout,
+            })?)
+        }
+        None => None,
+    };
+    Ok(Push::new(Some(web_push), fcm))
+}

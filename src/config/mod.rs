@@ -1,0 +1,236 @@
+//! Configuration: one struct per concern, from environment variables and an optional file.
+//!
+//! A value that is not allowed stops the start and names its variable. README.md has the table;
+//! `tests/it/config.rs` holds the two against each other.
+
+mod env;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+pub use self::env::{ConfigError, Env};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub http: HttpConfig,
+    pub database: DatabaseConfig,
+    pub redis_url: Option<SecretString>,
+    pub auth: AuthConfig,
+    pub booking: BookingConfig,
+    pub sockets: SocketConfig,
+    pub push: PushConfig,
+    pub log: LogConfig,
+}
+
+/// Where the hub listens and whom it believes.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// On loopback unless told otherwise: the demo's passwords are public.
+    pub listen: SocketAddr,
+    /// HTTP worker threads. More than cores only costs memory; each has its own switchboard.
+    pub workers: usize,
+    /// Threads for calendars, conversations and presence.
+    pub actor_threads: usize,
+    /// Origins whose pages may open sockets, besides the hub's own.
+    pub allowed_origins: Vec<String>,
+    /// Balancers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// How long a stop waits for requests under way.
+    pub shutdown: Duration,
+}
+
+/// Where the data are.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// None: the hub runs a PostgreSQL of its own.
+    pub url: Option<SecretString>,
+    /// Where that one keeps its data, and the hub its generated keys.
+    pub data_dir: PathBuf,
+    /// PostgreSQL's programs, if they are in an unusual place.
+    pub pg_bin: Option<PathBuf>,
+    /// Connections. Too few: requests wait and are refused as overloaded. Too many: PostgreSQL
+    /// spends its time switching; four per core is plenty.
+    pub pool_size: usize,
+    /// How long a request waits for one.
+    pub pool_wait: Duration,
+}
+
+/// Tokens and passwords.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// None: generated once and kept in the data directory.
+    pub jwt_secret: Option<SecretString>,
+    pub access_ttl: Duration,
+    pub refresh_ttl: Duration,
+    /// Each step doubles the time of a login, and of an attack on a stolen database.
+    pub bcrypt_cost: u32,
+}
+
+/// Holds and prices.
+#[derive(Debug, Clone)]
+pub struct BookingConfig {
+    pub hold_ttl: Duration,
+    /// The platform's share in basis points (1500 = 15 %).
+    pub commission_bps: u16,
+}
+
+/// WebSockets and presence.
+#[derive(Debug, Clone)]
+pub struct SocketConfig {
+    pub heartbeat: Duration,
+    pub auth_timeout: Duration,
+    pub presence_grace: Duration,
+}
+
+/// Pushes.
+#[derive(Debug, Clone)]
+pub struct PushConfig {
+    /// How long a live device may take to acknowledge before a push goes out.
+    pub window: Duration,
+    /// None: generated once and kept in the data directory.
+    pub vapid_private_key: Option<SecretString>,
+    /// Whom a push service may write to: `mailto:` or `https:`.
+    pub vapid_subject: String,
+    /// Whether subscriptions may point to private addresses and plain HTTP. For trying things out.
+    pub allow_private_endpoints: bool,
+    /// Path of a Google service account's JSON. None: no FCM.
+    pub fcm_credentials: Option<PathBuf>,
+    pub fcm_project: Option<String>,
+    pub fcm_base_url: Option<String>,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    pub json: bool,
+    /// Directives of tracing's `EnvFilter`.
+    pub filter: String,
+}
+
+impl Config {
+    /// Reads everything, or names the first variable whose value is not allowed.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            http: HttpConfig::from_env(env)?,
+            database: DatabaseConfig::from_env(env)?,
+            redis_url: env.secret("REDIS_URL"),
+            auth: AuthConfig::from_env(env)?,
+            booking: BookingConfig {
+                hold_ttl: env.seconds("HOLD_TTL_SECONDS", 300, 1..=900)?,
+                commission_bps: env.number("COMMISSION_BPS", 1_500, 0..=10_000)?,
+            },
+            sockets: SocketConfig {
+                heartbeat: env.seconds("WS_HEARTBEAT_SECONDS", 25, 1..=300)?,
+                auth_timeout: env.seconds("WS_AUTH_TIMEOUT_SECONDS", 5, 1..=60)?,
+                presence_grace: env.seconds("PRESENCE_GRACE_SECONDS", 15, 0..=120)?,
+            },
+            push: PushConfig::from_env(env)?,
+            log: LogConfig {
+                json: env.choice("LOG_FORMAT", "text", &["text", "json"])? == "json",
+                filter: env.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()),
+            },
+        })
+    }
+}
+
+impl Config {
+    /// The same for `hub serve --demo`: a hub that only this machine reaches also takes push
+    /// endpoints on this machine, where `make tour` has its push service, unless
+    /// `PUSH_ALLOW_PRIVATE_ENDPOINTS` is set.
+    pub fn for_demo(env: &Env) -> Result<Self, ConfigError> {
+        let mut config = Self::from_env(env)?;
+        let said = env.text("PUSH_ALLOW_PRIVATE_ENDPOINTS").is_some();
+        if !said && config.http.listen.ip().is_loopback() {
+            config.push.allow_private_endpoints = true;
+        }
+        Ok(config)
+    }
+}
+
+impl HttpConfig {
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Self {
+            listen: env.parse("HUB_LISTEN", "127.0.0.1:8080", "an address such as 0.0.0.0:8080")?,
+            workers: env.number("HTTP_WORKERS", cores, 1..=64)?,
+            actor_threads: env.number("ACTOR_THREADS", cores.min(4), 1..=32)?,
+            allowed_origins: env.list("ALLOWED_ORIGINS"),
+            trusted_proxies: env
+                .list("TRUSTED_PROXIES")
+                .iter()
+                .map(|ip| ip.parse())
+                .collect::<Result<_, _>>()
+                .map_err(|_| ConfigError::new("TRUSTED_PROXIES", "IP addresses, by commas"))?,
+            shutdown: env.seconds("SHUTDOWN_SECONDS", 10, 1..=120)?,
+        })
+    }
+}
+
+impl DatabaseConfig {
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            url: env.secret("DATABASE_URL"),
+            data_dir: env.text("DATA_DIR").unwrap_or_else(|| "data".to_owned()).into(),
+            pg_bin: env.text("HUB_PG_BIN").map(Into::into),
+            pool_size: env.number("DATABASE_POOL_SIZE", 16, 2..=200)?,
+            pool_wait: env.seconds("DATABASE_POOL_WAIT_SECONDS", 5, 1..=60)?,
+        })
+    }
+}
+
+impl AuthConfig {
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        use secrecy::ExposeSecret;
+        let jwt_secret = env.secret("JWT_SECRET");
+        let long = jwt_secret.as_ref().is_none_or(|s| s.expose_secret().len() >= 32);
+        if !long {
+            return Err(ConfigError::new("JWT_SECRET", "at least 32 bytes"));
+        }
+        Ok(Self {
+            jwt_secret,
+            access_ttl: env.seconds("ACCESS_TOKEN_TTL_SECONDS", 900, 5..=86_400)?,
+            refresh_ttl: env.seconds("REFRESH_TOKEN_TTL_SECONDS", 2_592_000, 60..=31_536_000)?,
+            bcrypt_cost: env.number("BCRYPT_COST", 12, 10..=15)?,
+        })
+    }
+}
+
+impl PushConfig {
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let private = env.choice("PUSH_ALLOW_PRIVATE_ENDPOINTS", "false", &["true", "false"])?;
+        Ok(Self {
+            window: env.seconds("PUSH_WINDOW_SECONDS", 5, 0..=300)?,
+            vapid_private_key: env.secret("VAPID_PRIVATE_KEY"),
+            vapid_subject: env
+                .text("VAPID_SUBJECT")
+                .unwrap_or_else(|| "mailto:push@klearkarma.com".to_owned()),
+            allow_private_endpoints: private == "true",
+            fcm_credentials: env.text("FCM_CREDENTIALS_FILE").map(Into::into),
+            fcm_project: env.text("FCM_PROJECT"),
+            fcm_base_url: env.text("FCM_BASE_URL"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_takes_private_endpoints_on_loopback_unless_told() {
+        const ALLOW: &str = "PUSH_ALLOW_PRIVATE_ENDPOINTS";
+        let allows = |make: fn(&Env) -> Result<Config, ConfigError>, pairs| {
+            make(&Env::of(pairs)).unwrap().push.allow_private_endpoints
+        };
+        assert!(!allows(Config::from_env, &[]));
+        assert!(allows(Config::for_demo, &[]));
+        assert!(allows(Config::for_demo, &[("HUB_LISTEN", "[::1]:80")]));
+        assert!(!allows(Config::for_demo, &[("HUB_LISTEN", "0.0.0.0:80")]));
+        assert!(!allows(Config::for_demo, &[(ALLOW, "false")]));
+        assert!(allows(Config::for_demo, &[("HUB_LISTEN", "0.0.0.0:80"), (ALLOW, "true")]));
+    }
+}

@@ -1,0 +1,266 @@
+//! Reading what a client sends: bodies, queries, paths. What does not fit names its field.
+
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::ApiError;
+use crate::actors::error::Error;
+use crate::domain::refusal::Refusal;
+use crate::services::Page;
+
+/// Largest body of a request, in bytes.
+pub const LIMIT: usize = 64 * 1024;
+
+/// How long a client may take to send it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A JSON body. Unknown fields are refused by `deny_unknown_fields` on every `T`.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = read(req, payload);
+        Box::pin(async move { parse(&bytes.await?).map(Self) })
+    }
+}
+
+/// Reads a body of at most [`LIMIT`] bytes. One that says it is larger is refused unread.
+pub fn read(
+    req: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
+    let json = is_json(req);
+    let announced = req
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    let mut payload = payload.take();
+    async move {
+        let too_large = || ApiError::from(Refusal::PayloadTooLarge { limit: LIMIT });
+        if announced > LIMIT {
+            return Err(too_large());
+        }
+        let whole = async {
+            let mut body = BytesMut::with_capacity(announced);
+            while let Some(chunk) = payload.next().await {
+                let chunk = chunk.map_err(|_| Refusal::field("body", "could not be read"))?;
+                if body.len() + chunk.len() > LIMIT {
+                    return Err(too_large());
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(body)
+        };
+        let late = |_| Refusal::field("body", "took too long to arrive");
+        let body = tokio::time::timeout(PATIENCE, whole).await.map_err(late)??;
+        if !json && !body.is_empty() {
+            return Err(Refusal::UnsupportedMediaType.into());
+        }
+        Ok(body.freeze())
+    }
+}
+
+fn is_json(req: &HttpRequest) -> bool {
+    let kind = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// Reads JSON; an empty body is an empty object.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    // Serde would also take a list of the fields in order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::field("body", "must be a JSON object").into());
+    }
+    refuse_nul(bytes)?;
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let path = e.path().to_string();
+        ApiError::from(problem("body", &path, &e.into_inner().to_string()))
+    })?;
+    json.end().map_err(|_| Refusal::field("body", "has something after the JSON"))?;
+    Ok(value)
+}
+
+/// PostgreSQL keeps no text with NUL in it: such a text is refused here, for all fields at once.
+fn refuse_nul(json: &[u8]) -> Result<(), Refusal> {
+    // In JSON it can only stand as an escape. The cheap look finds `\\u0000` as well, which is
+    // something else, so a hit is looked at closely.
+    if !json.windows(6).any(|w| w == b"\\u0000") {
+        return Ok(());
+    }
+    match serde_json::from_slice(json) {
+        Ok(value) => nul_free("", &value),
+        Err(_) => Ok(()),
+    }
+}
+
+fn nul_free(path: &str, value: &Value) -> Result<(), Refusal> {
+    let below =
+        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::String(text) if text.contains('\0') => {
+            Err(Refusal::field(path, "must not contain NUL"))
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(i, v)| nul_free(&format!("{path}[{i}]"), v))
+        }
+        Value::Object(fields) => fields.iter().try_for_each(|(name, v)| {
+            let in_name = name.contains('\0').then(|| Refusal::field(path, "must not contain NUL"));
+            in_name.map_or_else(|| nul_free(&below(name), v), Err)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Reads the data of a socket's command, by the same rules as a body.
+pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    nul_free("", &value)?;
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = e.path().to_string();
+        problem("body", &path, &e.into_inner().to_string()).into()
+    })
+}
+
+/// The refusal for what serde said about `path` in the `whole` (body or query). An unknown or
+/// missing field is named itself, not the object that it is (not) in.
+fn problem(whole: &str, path: &str, said: &str) -> Refusal {
+    let said = said.split(" at line ").next().unwrap_or(said);
+    let named = ["unknown field `", "missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| said.strip_prefix(start)?.split('`').next());
+    let root = path == "." || path == "?";
+    match (named, root) {
+        (Some(field), true) => Refusal::field(field, said),
+        // The path of an unknown field ends with the field itself.
+        (Some(field), false) if path.split('.').next_back() == Some(field) => {
+            Refusal::field(path, said)
+        }
+        (Some(field), false) => Refusal::field(format!("{path}.{field}"), said),
+        (None, true) => Refusal::field(whole, said),
+        (None, false) => Refusal::field(path, said),
+    }
+}
+
+/// The parameters `page` and `limit` of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct PageQuery {
+    page: Option<i64>,
+    limit: Option<i64>,
+}
+
+/// Items on a page unless asked otherwise.
+const DEFAULT_LIMIT: i64 = 20;
+/// Most items on a page.
+pub const MAX_LIMIT: i64 = 100;
+/// Highest page: deeper lists are read by filter or cursor.
+const MAX_PAGE: i64 = 10_000;
+
+impl PageQuery {
+    /// The page that `page` and `limit` ask for.
+    pub fn new(page: Option<i64>, limit: Option<i64>) -> Self {
+        Self { page, limit }
+    }
+
+    /// The page, or what is wrong with it.
+    pub fn check(self) -> Result<Page, ApiError> {
+        let (number, limit) = (self.page.unwrap_or(1), self.limit.unwrap_or(DEFAULT_LIMIT));
+        if !(1..=MAX_PAGE).contains(&number) {
+            return Err(Refusal::field("page", format!("must be 1 to {MAX_PAGE}")).into());
+        }
+        Ok(Page { number, limit: check_limit(limit)? })
+    }
+}
+
+/// A number of items within bounds.
+pub fn check_limit(limit: i64) -> Result<i64, ApiError> {
+    if (1..=MAX_LIMIT).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Refusal::field("limit", format!("must be 1 to {MAX_LIMIT}")).into())
+    }
+}
+
+/// Makes actix's own extractors name the field, too.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .app_data(web::PathConfig::default().error_handler(|_, req| {
+            let name = req.match_pattern().and_then(|pattern| {
+                pattern.rsplit('{').find_map(|p| Some(p.split_once('}')?.0.to_owned()))
+            });
+            let field = name.unwrap_or_else(|| "id".to_owned());
+            ApiError::from(Refusal::field(field, "must be a UUID")).into()
+        }))
+        .app_data(web::QueryConfig::default().error_handler(|e, _| {
+            let said = match &e {
+                actix_web::error::QueryPayloadError::Deserialize(e) => e.to_string(),
+                other => other.to_string(),
+            };
+            ApiError::from(problem("query", ".", &said)).into()
+        }));
+}
+
+/// An empty object: the body of a request that needs none.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Outer {
+        #[serde(rename = "inner")]
+        _inner: Inner,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Inner {
+        #[serde(rename = "count")]
+        _count: i32,
+    }
+
+    fn field(json: &str) -> String {
+        match parse::<Outer>(json.as_bytes()).unwrap_err().0 {
+            Error::Refused(Refusal::Validation(p)) => p[0].field.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nul_is_refused_wherever_it_stands() {
+        assert_eq!(field(r#"{"inner":{"count":1,"a":["x","\u0000"]}}"#), "inner.a[1]");
+        // An escaped backslash before u0000 is no NUL.
+        assert_eq!(field(r#"{"x":"\\u0000"}"#), "x");
+        assert!(refuse_nul(br#"{"x":"\\u0000"}"#).is_ok());
+    }
+
+    #[test]
+    fn the_field_is_named() {
+        assert_eq!(field("{}"), "inner");
+        assert_eq!(field(r#"{"inner":{}}"#), "inner.count");
+        assert_eq!(field(r#"{"inner":{"count":"x"}}"#), "inner.count");
+        assert_eq!(field(r#"{"inner":{"count":1,"more":2}}"#), "inner.more");
+        assert_eq!(field(r#"{"inner":{"count":1},"x":2}"#), "x");
+        assert_eq!(field("nonsense"), "body");
+        assert_eq!(field(r#"[{"count":1}]"#), "body");
+        assert_eq!(field(r#"{"inner":{"count":1}} trailing"#), "body");
+    }
+}

@@ -1,0 +1,224 @@
+//! `/v1/practitioners/{id}/availability` and `/blocks`: slots, hours, blocked times.
+
+use actix_web::{HttpRequest, web};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::body::Body;
+use super::bookings::if_match;
+use super::caller::{Caller, MaybeCaller};
+use super::envelope::{Envelope, Reply};
+use super::error::{ApiError, ApiResult};
+use super::idempotency::Once;
+use crate::domain::refusal::Refusal;
+use crate::domain::schedule::{DateOverride, Schedule, WeeklyRange};
+use crate::domain::time::{Interval, date_after, parse_zone, shifted, start_of_date};
+use crate::models::calendars::Block;
+use crate::services::practices::Practices;
+
+/// Which slots.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SlotsQuery {
+    pub service_id: Uuid,
+    /// An instant, or a date in `timeZone`.
+    pub from: String,
+    /// An instant, or a date in `timeZone` that is included.
+    pub to: String,
+    /// IANA zone of dates and of `localStart`; UTC unless given. The slots do not depend on it.
+    pub time_zone: Option<String>,
+}
+
+/// The slots of a service.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotsView {
+    /// Version of the calendar that the slots were computed from.
+    version: i64,
+    duration_minutes: i32,
+    slots: Vec<SlotView>,
+}
+
+/// A time that can be booked.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotView {
+    start: Timestamp,
+    end: Timestamp,
+    /// The start in the zone that was asked for, with its offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_start: Option<String>,
+}
+
+/// The slots of a service that can be booked, of sessions that lie between `from` and `to`.
+#[utoipa::path(get, path = "/v1/practitioners/{id}/availability", tag = "calendar",
+    params(("id" = Uuid, Path), SlotsQuery),
+    responses((status = 200, body = Envelope<SlotsView>)))]
+pub async fn slots(
+    practices: web::Data<Practices>,
+    caller: MaybeCaller,
+    id: web::Path<Uuid>,
+    query: web::Query<SlotsQuery>,
+) -> ApiResult<Reply> {
+    let asker = caller.0.map(|c| c.user_id);
+    Reply::ok(find_slots(&practices, *id, &query, asker).await?)
+}
+
+/// The same for the socket.
+pub async fn find_slots(
+    practices: &Practices,
+    id: Uuid,
+    query: &SlotsQuery,
+    asker: Option<Uuid>,
+) -> ApiResult<SlotsView> {
+    let zone = match &query.time_zone {
+        Some(name) => Some(parse_zone(name).map_err(|_| {
+            Refusal::field("timeZone", "must be an IANA time zone such as Asia/Kolkata")
+        })?),
+        None => None,
+    };
+    let dates_in = zone.clone().unwrap_or(TimeZone::UTC);
+    let from = bound("from", &query.from, &dates_in, false)?;
+    let to = bound("to", &query.to, &dates_in, true)?;
+    let range = Interval::new(from, to)
+        .ok()
+        .filter(|range| !range.is_empty())
+        .ok_or_else(|| Refusal::field("to", "must be after from"))?;
+    let found = practices.slots(id, query.service_id, range, asker).await?;
+    let length = SignedDuration::from_mins(found.duration_minutes.into());
+    let view = |start: Timestamp| SlotView {
+        start,
+        end: shifted(start, length),
+        local_start: zone.as_ref().map(|z| {
+            let local = start.to_zoned(z.clone());
+            format!("{}{}", local.datetime(), local.strftime("%:z"))
+        }),
+    };
+    Ok(SlotsView {
+        version: found.version,
+        duration_minutes: found.duration_minutes,
+        slots: found.starts.into_iter().map(view).collect(),
+    })
+}
+
+/// An instant, or the start (or end) of a date.
+fn bound(field: &str, text: &str, zone: &TimeZone, end: bool) -> Result<Timestamp, ApiError> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    let date: Option<Date> = text.parse().ok().filter(|_| text.len() == 10);
+    let date = date.ok_or_else(|| Refusal::field(field, "must be an instant or a date"))?;
+    Ok(start_of_date(if end { date_after(date, 1) } else { date }, zone))
+}
+
+/// Weekly hours, overrides and zone.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleBody {
+    /// IANA name.
+    #[schema(example = "Asia/Kolkata")]
+    time_zone: String,
+    /// `{weekday, start, end}`: ISO weekday 1 to 7, `HH:MM`, the end up to `24:00`.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(default)]
+    weekly: Vec<WeeklyRange>,
+    /// `{date, windows: [{start, end}]}`: replaces the weekly hours of that date.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(default)]
+    overrides: Vec<DateOverride>,
+    /// The schedule's version that was read. `If-Match` does the same.
+    version: Option<i64>,
+}
+
+/// Replaces the hours of a practice.
+#[utoipa::path(put, path = "/v1/practitioners/{id}/availability", tag = "calendar",
+    params(("id" = Uuid, Path)), request_body = ScheduleBody,
+    responses((status = 200)), security(("bearer" = [])))]
+pub async fn put_schedule(
+    req: HttpRequest,
+    practices: web::Data<Practices>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+    Body(body): Body<ScheduleBody>,
+) -> ApiResult<Reply> {
+    let expected = if_match(&req)?.or(body.version);
+    let schedule =
+        Schedule { time_zone: body.time_zone, weekly: body.weekly, overrides: body.overrides };
+    let version = practices.put_schedule(&caller, *id, expected, &schedule).await?;
+    let data = serde_json::json!({ "version": version, "availability": schedule });
+    Ok(Reply::ok(data)?.versioned(version))
+}
+
+/// A blocked time.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockView {
+    id: Uuid,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    reason: Option<String>,
+}
+
+impl From<Block> for BlockView {
+    fn from(b: Block) -> Self {
+        Self { id: b.id, starts_at: b.starts_at, ends_at: b.ends_at, reason: b.reason }
+    }
+}
+
+/// The blocked times that have not passed.
+#[utoipa::path(get, path = "/v1/practitioners/{id}/blocks", tag = "calendar",
+    params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<Vec<BlockView>>)),
+    security(("bearer" = [])))]
+pub async fn blocks(
+    practices: web::Data<Practices>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+) -> ApiResult<Reply> {
+    let blocks = practices.blocks(&caller, *id).await?;
+    Reply::ok(blocks.into_iter().map(BlockView::from).collect::<Vec<_>>())
+}
+
+/// A time to close.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewBlock {
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    reason: Option<String>,
+}
+
+/// Closes a time. Bookings in it stay.
+#[utoipa::path(post, path = "/v1/practitioners/{id}/blocks", tag = "calendar",
+    params(("id" = Uuid, Path)), request_body = NewBlock,
+    responses((status = 201, body = Envelope<BlockView>)), security(("bearer" = [])))]
+pub async fn create_block(
+    practices: web::Data<Practices>,
+    id: web::Path<Uuid>,
+    once: Once<NewBlock>,
+) -> ApiResult<Reply> {
+    once.run(|caller, new| async move {
+        let time = Interval::new(new.starts_at, new.ends_at)
+            .map_err(|_| Refusal::field("endsAt", "must be after startsAt"))?;
+        let block = practices.block(&caller, *id, time, new.reason).await?;
+        Reply::created(BlockView::from(block))
+    })
+    .await
+}
+
+/// Opens a closed time again.
+#[utoipa::path(delete, path = "/v1/practitioners/{id}/blocks/{blockId}", tag = "calendar",
+    params(("id" = Uuid, Path), ("blockId" = Uuid, Path)),
+    responses((status = 200, body = Envelope<BlockView>)), security(("bearer" = [])))]
+pub async fn delete_block(
+    practices: web::Data<Practices>,
+    caller: Caller,
+    path: web::Path<(Uuid, Uuid)>,
+) -> ApiResult<Reply> {
+    let (id, block_id) = path.into_inner();
+    Reply::ok(BlockView::from(practices.unblock(&caller, id, block_id).await?))
+}

@@ -1,0 +1,255 @@
+//! `/v1/conversations`.
+
+use actix_web::web;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::body::{Body, check_limit};
+use super::caller::Caller;
+use super::catalogue::ListQuery;
+use super::envelope::{Envelope, Reply};
+use super::error::ApiResult;
+use super::idempotency::Once;
+use crate::actors::conversation::Receipt;
+use crate::actors::error::Result;
+use crate::domain::refusal::Refusal;
+use crate::models::conversations::{Member, Summary};
+use crate::models::messages::{Message, Range};
+use crate::services::auth;
+use crate::services::chat::{Chat, Draft, Opened};
+
+/// A line of the conversation list.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SummaryView {
+    id: Uuid,
+    /// `direct` or `group`.
+    kind: String,
+    title: Option<String>,
+    /// Seq of the newest message.
+    last_seq: i64,
+    /// How far the caller has read.
+    read_seq: i64,
+    /// Messages of others after that.
+    unread: i64,
+    updated_at: Timestamp,
+    members: Vec<NameView>,
+}
+
+/// Somebody's name.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameView {
+    user_id: Uuid,
+    name: String,
+}
+
+impl From<Summary> for SummaryView {
+    fn from(s: Summary) -> Self {
+        let names = s.member_ids.into_iter().zip(s.member_names);
+        Self {
+            id: s.id,
+            kind: s.kind,
+            title: s.title,
+            last_seq: s.last_seq,
+            read_seq: s.read_seq,
+            unread: s.unread,
+            updated_at: s.updated_at,
+            members: names.map(|(user_id, name)| NameView { user_id, name }).collect(),
+        }
+    }
+}
+
+/// The caller's conversations, the one written to last first.
+#[utoipa::path(get, path = "/v1/conversations", tag = "chat", params(ListQuery),
+    responses((status = 200, body = Envelope<Vec<SummaryView>>)), security(("bearer" = [])))]
+pub async fn list(
+    chat: web::Data<Chat>,
+    caller: Caller,
+    query: web::Query<ListQuery>,
+) -> ApiResult<Reply> {
+    let page = query.page().check()?;
+    let (rows, total) = chat.list(&caller, page).await?;
+    Reply::page(rows.into_iter().map(SummaryView::from).collect::<Vec<_>>(), page, total)
+}
+
+/// A conversation.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationView {
+    id: Uuid,
+    last_seq: i64,
+    members: Vec<MemberView>,
+}
+
+/// A member and how far they have come.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberView {
+    user_id: Uuid,
+    first_name: String,
+    last_name: String,
+    delivered_seq: i64,
+    read_seq: i64,
+}
+
+impl From<Member> for MemberView {
+    fn from(m: Member) -> Self {
+        Self {
+            user_id: m.user_id,
+            first_name: m.first_name,
+            last_name: m.last_name,
+            delivered_seq: m.marks.delivered,
+            read_seq: m.marks.read,
+        }
+    }
+}
+
+impl From<Opened> for ConversationView {
+    fn from(o: Opened) -> Self {
+        let members = o.members.into_iter().map(MemberView::from).collect();
+        Self { id: o.id, last_seq: o.head, members }
+    }
+}
+
+/// Who to talk to.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewConversation {
+    user_id: Uuid,
+}
+
+/// Opens the 1:1 conversation with a user: 201 when it is new, 200 when it was there.
+#[utoipa::path(post, path = "/v1/conversations", tag = "chat", request_body = NewConversation,
+    responses((status = 201, body = Envelope<ConversationView>)), security(("bearer" = [])))]
+pub async fn create(chat: web::Data<Chat>, once: Once<NewConversation>) -> ApiResult<Reply> {
+    once.run(|caller, new| async move {
+        let opened = chat.open(&caller, new.user_id).await?;
+        let (is_new, view) = (opened.is_new, ConversationView::from(opened));
+        if is_new { Reply::created(view) } else { Reply::ok(view) }
+    })
+    .await
+}
+
+/// One conversation of the caller, with everybody's watermarks.
+#[utoipa::path(get, path = "/v1/conversations/{id}", tag = "chat",
+    params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<ConversationView>)),
+    security(("bearer" = [])))]
+pub async fn show(chat: web::Data<Chat>, caller: Caller, id: web::Path<Uuid>) -> ApiResult<Reply> {
+    Reply::ok(ConversationView::from(chat.find(&caller, *id).await?))
+}
+
+/// Which part of a conversation.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryQuery {
+    /// Messages with a smaller seq, newest first. The newest ones when neither is given.
+    before: Option<i64>,
+    /// Messages with a larger seq, oldest first.
+    after: Option<i64>,
+    /// 1 to 100, 20 unless given.
+    limit: Option<i64>,
+}
+
+impl HistoryQuery {
+    /// Reads it, for REST and the socket alike.
+    pub async fn read(
+        &self,
+        chat: &Chat,
+        caller: &auth::Caller,
+        id: Uuid,
+    ) -> ApiResult<Vec<Message>> {
+        let range = match (self.before, self.after) {
+            (Some(_), Some(_)) => {
+                return Err(Refusal::field("before", "does not go with after").into());
+            }
+            (_, Some(seq)) => Range::After(seq),
+            (before, None) => Range::Before(before.unwrap_or(i64::MAX)),
+        };
+        let limit = check_limit(self.limit.unwrap_or(20))?;
+        Ok(chat.history(caller, id, range, limit).await?)
+    }
+
+    /// A query from a socket's command.
+    pub fn new(before: Option<i64>, after: Option<i64>, limit: Option<i64>) -> Self {
+        Self { before, after, limit }
+    }
+}
+
+/// Messages of a conversation.
+#[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "chat",
+    params(("id" = Uuid, Path), HistoryQuery),
+    responses((status = 200, body = Envelope<Vec<Message>>)), security(("bearer" = [])))]
+pub async fn history(
+    chat: web::Data<Chat>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+    query: web::Query<HistoryQuery>,
+) -> ApiResult<Reply> {
+    Reply::ok(query.read(&chat, &caller, *id).await?)
+}
+
+/// A message to send.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewMessage {
+    /// The client's own id: the same one again gives the same answer for ever.
+    client_id: Uuid,
+    /// `text`, unless given.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    content: String,
+    /// A message of the same conversation.
+    reply_to: Option<Uuid>,
+}
+
+impl NewMessage {
+    /// Sends it, for REST and the socket alike.
+    pub async fn send(self, chat: &Chat, caller: &auth::Caller, id: Uuid) -> Result<Message> {
+        let draft = Draft {
+            client_id: self.client_id,
+            kind: self.kind.unwrap_or_else(|| "text".to_owned()),
+            content: self.content,
+            reply_to: self.reply_to,
+        };
+        chat.send(caller, id, draft).await
+    }
+}
+
+/// Sends a message. Answered after the commit.
+#[utoipa::path(post, path = "/v1/conversations/{id}/messages", tag = "chat",
+    params(("id" = Uuid, Path)), request_body = NewMessage,
+    responses((status = 201, body = Envelope<Message>)), security(("bearer" = [])))]
+pub async fn send(
+    chat: web::Data<Chat>,
+    id: web::Path<Uuid>,
+    once: Once<NewMessage>,
+) -> ApiResult<Reply> {
+    once.run(|caller, new| async move { Reply::created(new.send(&chat, &caller, *id).await?) })
+        .await
+}
+
+/// How far.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReadBody {
+    /// Everything up to this message was read.
+    seq: i64,
+}
+
+/// Marks a conversation as read up to a message; the watermark only moves forward.
+#[utoipa::path(post, path = "/v1/conversations/{id}/read", tag = "chat",
+    params(("id" = Uuid, Path)), request_body = ReadBody,
+    responses((status = 200)), security(("bearer" = [])))]
+pub async fn read(
+    chat: web::Data<Chat>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+    Body(body): Body<ReadBody>,
+) -> ApiResult<Reply> {
+    let marked = chat.acknowledge(&caller, *id, body.seq, Receipt::Read).await?;
+    Reply::ok(serde_json::json!({ "readSeq": marked.marks.read, "unread": marked.unread }))
+}

@@ -1,0 +1,140 @@
+//! The envelope of every REST answer.
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Responder};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::error::{self, ApiResult};
+use crate::actors::error::Error;
+use crate::services::Page;
+
+/// The id of a request, in its extensions.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// The envelope, for the API description.
+#[derive(Serialize, ToSchema)]
+pub struct Envelope<T> {
+    /// True when `data` is there, false when `error` is.
+    pub success: bool,
+    pub data: T,
+    pub meta: Meta,
+}
+
+/// What every answer says about itself.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Meta {
+    /// RFC 3339, UTC.
+    pub timestamp: String,
+    /// The `X-Request-Id` of the request, or a new one.
+    pub request_id: String,
+    /// Of lists.
+    pub pagination: Option<Pagination>,
+}
+
+/// Where a page of a list stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pagination {
+    pub page: i64,
+    pub limit: i64,
+    pub total: i64,
+    pub total_pages: i64,
+}
+
+impl Pagination {
+    /// The page `page` of a list of `total`.
+    pub fn new(page: Page, total: i64) -> Self {
+        let total_pages = (total + page.limit - 1) / page.limit.max(1);
+        Self { page: page.number, limit: page.limit, total, total_pages }
+    }
+}
+
+/// An answer before it is put into its envelope.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    /// `data`, or `error` when the status says so.
+    pub body: Value,
+    pagination: Option<Pagination>,
+    version: Option<i64>,
+}
+
+impl Reply {
+    /// 200 with `data`.
+    pub fn ok(data: impl Serialize) -> ApiResult<Self> {
+        Self::with(StatusCode::OK, data)
+    }
+
+    /// 201 with `data`.
+    pub fn created(data: impl Serialize) -> ApiResult<Self> {
+        Self::with(StatusCode::CREATED, data)
+    }
+
+    fn with(status: StatusCode, data: impl Serialize) -> ApiResult<Self> {
+        let body = serde_json::to_value(data).map_err(|e| Error::Fault(format!("json: {e}")))?;
+        Ok(Self { status, body, pagination: None, version: None })
+    }
+
+    /// A page of a list of `total`.
+    pub fn page(data: impl Serialize, page: Page, total: i64) -> ApiResult<Self> {
+        Ok(Self { pagination: Some(Pagination::new(page, total)), ..Self::ok(data)? })
+    }
+
+    /// An answer that was given before.
+    pub fn again(status: StatusCode, body: Value) -> Self {
+        Self { status, body, pagination: None, version: None }
+    }
+
+    /// With the version as `ETag`, for `If-Match`.
+    pub fn versioned(self, version: i64) -> Self {
+        Self { version: Some(version), ..self }
+    }
+}
+
+impl Responder for Reply {
+    type Body = BoxBody;
+
+    fn respond_to(self, req: &HttpRequest) -> HttpResponse {
+        let key = if self.status.is_success() { "data" } else { "error" };
+        let body = envelope(key, &self.body, &request_id(req), self.pagination.as_ref());
+        let mut response = HttpResponse::build(self.status);
+        if let Some(version) = self.version {
+            response.insert_header((header::ETAG, format!("\"{version}\"")));
+        }
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        response.content_type("application/json").body(body)
+    }
+}
+
+fn request_id(req: &HttpRequest) -> String {
+    req.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
+}
+
+fn envelope(key: &str, content: &Value, id: &str, pagination: Option<&Pagination>) -> String {
+    let mut meta = json!({ "timestamp": crate::actors::now(), "requestId": id });
+    if let (Some(meta), Some(pagination)) = (meta.as_object_mut(), pagination) {
+        meta.insert("pagination".to_owned(), json!(pagination));
+    }
+    json!({ "success": key == "data", key: content, "meta": meta }).to_string()
+}
+
+/// The answer to a failed request.
+pub fn failure(error: &Error, id: &str) -> HttpResponse {
+    let mut response = HttpResponse::build(error::status(error));
+    if let Some(wait) = error::retry_after(error) {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    if error::status(error) == StatusCode::UNAUTHORIZED {
+        response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+    }
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    let body = envelope("error", &error::body(error), id, None);
+    response.content_type("application/json").body(body)
+}

@@ -1,0 +1,94 @@
+//! The HTTP floor: routes, extractors, the envelope, the upgrade to WebSocket.
+
+pub mod auth;
+pub mod body;
+pub mod bookings;
+pub mod calendars;
+pub mod caller;
+pub mod catalogue;
+pub mod conversations;
+pub mod envelope;
+pub mod error;
+pub mod front;
+pub mod idempotency;
+pub mod notifications;
+pub mod openapi;
+pub mod operations;
+pub mod practitioners;
+pub mod sessions;
+pub mod users;
+pub mod ws;
+pub mod ws_ops;
+
+use actix_web::web;
+
+/// Makes the route table and, from the same lines, a list of it for docs and tests.
+macro_rules! routes {
+    ($($path:literal => { $($method:ident $handler:path),+ $(,)? }),+ $(,)?) => {
+        /// Every route as (method, path).
+        pub const ROUTES: &[(&str, &str)] = &[$($((stringify!($method), $path),)+)+];
+
+        fn register(config: &mut web::ServiceConfig) {
+            $(config.service(web::resource($path)$(.route(web::$method().to($handler)))+);)+
+        }
+    };
+}
+
+routes! {
+    "/healthz" => { get operations::healthz },
+    "/readyz" => { get operations::readyz },
+    "/openapi.json" => { get operations::openapi },
+
+    "/v1/auth/register" => { post auth::register },
+    "/v1/auth/login" => { post auth::login },
+    "/v1/auth/refresh" => { post auth::refresh },
+    "/v1/auth/logout" => { post auth::logout },
+    "/v1/auth/sessions" => { get auth::sessions, delete auth::revoke_all },
+    "/v1/auth/sessions/{id}" => { delete auth::revoke_session },
+
+    "/v1/users/profile" => { get users::profile, put users::update_profile },
+
+    "/v1/services" => { get catalogue::list, post catalogue::create },
+    "/v1/practitioners" => { get practitioners::list, post practitioners::create },
+    "/v1/practitioners/{id}" => { get practitioners::show, put practitioners::update },
+    "/v1/practitioners/{id}/services" => { get practitioners::offers },
+    "/v1/practitioners/{id}/services/{serviceId}" => { put practitioners::put_offer },
+    "/v1/practitioners/{id}/availability" => { get calendars::slots, put calendars::put_schedule },
+    "/v1/practitioners/{id}/blocks" => { get calendars::blocks, post calendars::create_block },
+    "/v1/practitioners/{id}/blocks/{blockId}" => { delete calendars::delete_block },
+
+    "/v1/holds" => { post bookings::hold },
+    "/v1/holds/{id}" => { delete bookings::release },
+    "/v1/holds/{id}/extend" => { post bookings::extend },
+    "/v1/bookings" => { get bookings::list, post bookings::create },
+    "/v1/bookings/{id}" => { get bookings::show, delete bookings::delete },
+    "/v1/bookings/{id}/confirm" => { post bookings::confirm },
+    "/v1/bookings/{id}/decline" => { post bookings::decline },
+    "/v1/bookings/{id}/cancel" => { post bookings::cancel },
+    "/v1/bookings/{id}/start" => { post sessions::start },
+    "/v1/bookings/{id}/end" => { post sessions::end },
+    "/v1/bookings/{id}/no-show" => { post sessions::no_show },
+    "/v1/bookings/{id}/events" => { get bookings::events },
+
+    "/v1/conversations" => { get conversations::list, post conversations::create },
+    "/v1/conversations/{id}" => { get conversations::show },
+    "/v1/conversations/{id}/messages" => { get conversations::history, post conversations::send },
+    "/v1/conversations/{id}/read" => { post conversations::read },
+
+    "/v1/notifications" => { get notifications::list },
+    "/v1/notifications/read" => { post notifications::read },
+    "/v1/notifications/vapid-public-key" => { get notifications::vapid_public_key },
+    "/v1/notifications/devices" => { get notifications::devices, post notifications::register },
+    "/v1/notifications/devices/{id}" => { delete notifications::forget },
+
+    "/v1/ws" => { get ws::upgrade },
+}
+
+/// Registers everything that answers requests.
+pub fn configure(config: &mut web::ServiceConfig) {
+    body::configure(config);
+    register(config);
+    config.service(web::redirect("/docs", "/docs/"));
+    config.service(operations::docs());
+    config.default_service(web::to(operations::no_such_route));
+}

@@ -1,0 +1,79 @@
+//! `GET /v1/ws`: the upgrade. The operations that its sockets can ask for are in `ws_ops`.
+
+use std::rc::Rc;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::caller::MaybeCaller;
+use super::operations::Readiness;
+use super::ws_ops::Ops;
+use crate::actors::error::Error;
+use crate::actors::presence::PresenceBook;
+use crate::actors::session::{self, Identity, SocketRules, SocketWorld};
+use crate::actors::switchboard::SharedBoard;
+use crate::domain::refusal::Refusal;
+use crate::models::pool::Pool;
+
+use super::error::ApiResult;
+
+/// Origins whose pages may open sockets, besides the hub's own.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedOrigins(pub Vec<String>);
+
+/// What a worker needs to serve sockets.
+#[derive(Clone)]
+pub struct Sockets {
+    pub presence: PresenceBook,
+    pub board: SharedBoard,
+    pub rules: SocketRules,
+    pub ops: Rc<Ops>,
+}
+
+/// Opens a WebSocket; docs/websocket.md says what goes over it.
+#[utoipa::path(get, path = "/v1/ws", tag = "socket", responses((status = 101), (status = 403)))]
+pub async fn upgrade(
+    req: HttpRequest,
+    payload: web::Payload,
+    caller: MaybeCaller,
+    pool: web::Data<Pool>,
+    ready: web::Data<Readiness>,
+) -> ApiResult<HttpResponse> {
+    if !ready.is_ready() {
+        return Err(Error::overloaded().into());
+    }
+    if !origin_is_allowed(&req) {
+        return Err(Refusal::Forbidden.into());
+    }
+    let sockets = req
+        .app_data::<Sockets>()
+        .ok_or_else(|| Error::Fault("no socket world".to_owned()))?
+        .clone();
+    let identity = caller.0.map(|c| Identity {
+        user_id: c.user_id,
+        session_id: c.session_id,
+        expires_at: c.expires_at,
+    });
+    let world = SocketWorld {
+        pool: pool.get_ref().clone(),
+        presence: sockets.presence,
+        board: sockets.board,
+        ops: sockets.ops,
+        rules: sockets.rules,
+    };
+    session::upgrade(world, identity, &req, payload)
+        .map_err(|_| Refusal::field("Upgrade", "this path speaks WebSocket only").into())
+}
+
+/// Pages of other sites must not open sockets with a visitor's credentials. Native apps send no
+/// `Origin`.
+fn origin_is_allowed(req: &HttpRequest) -> bool {
+    let Some(origin) = req.headers().get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = req.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    let own = origin.split_once("://").map(|(_, host)| host);
+    let listed = req
+        .app_data::<web::Data<AllowedOrigins>>()
+        .is_some_and(|allowed| allowed.0.iter().any(|o| o == origin));
+    listed || (own.is_some() && own == host)
+}

@@ -1,0 +1,17 @@
+//! Background work: delivering pushes, sweeping what is over. Nothing that a user waits for, and
+//! nothing that bookings or messages depend on.
+
+pub mod deliver;
+pub mod sweep;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Waits for `pause`, or less when the hub stops; false then.
+async fn pause(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => !*stop.borrow(),
+        _ = stop.changed() => false,
+    }
+}

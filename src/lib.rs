@@ -1,0 +1,17 @@
+//! Klear Karma Hub: the real-time messaging and booking server of the Klear Karma marketplace.
+//!
+//! The floors, from the ground up; each knows only the ones before it (`tests/it/architecture.rs`
+//! reads the `use` lines and fails when one looks up): `domain`, `models`, `actors`, `services`,
+//! then `http` and `jobs`. Ports to the outside (`push`, `bus`, `postgres`) stand beside them.
+
+pub mod actors;
+pub mod app;
+pub mod bus;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod jobs;
+pub mod models;
+pub mod postgres;
+pub mod push;
+pub mod services;

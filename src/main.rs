@@ -1,0 +1,249 @@
+//! The command line. What the commands do is the library's.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hub::app::{Database, Hub, StartError};
+use hub::config::{Config, Env, LogConfig};
+use hub::domain::explain::Case;
+use hub::http::openapi;
+use hub::models::migrations::Direction;
+use hub::push::VapidKeys;
+use hub::services::demo;
+use secrecy::ExposeSecret;
+use tracing_subscriber::EnvFilter;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Klear Karma Hub: bookings, chat, live availability and push in one process.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    /// A file of lines NAME=value; variables of the environment win over it.
+    #[arg(long, env = "HUB_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub: migrate the database, listen, serve until SIGTERM or SIGINT.
+    Serve {
+        /// Load the demo data first, unless they are there, and print their logins. While the hub
+        /// listens on loopback, pushes may go to loopback too (PUSH_ALLOW_PRIVATE_ENDPOINTS
+        /// becomes true unless it is set), as `make tour` needs.
+        #[arg(long)]
+        demo: bool,
+    },
+    /// Bring the database to the newest schema, or take every table away again.
+    Migrate {
+        /// Revert all migrations. This deletes everything.
+        #[arg(long)]
+        down: bool,
+    },
+    /// Load the demo data and print their logins. Not while a hub runs on a private database.
+    Demo,
+    /// Print a new pair of VAPID keys.
+    Vapid,
+    /// Print the description of the API.
+    Openapi {
+        /// Print the table of error codes instead, as Markdown.
+        #[arg(long)]
+        errors: bool,
+    },
+    /// Questions about slots.
+    #[command(subcommand)]
+    Slots(Slots),
+}
+
+#[derive(Subcommand)]
+enum Slots {
+    /// Compute the slots of one case: an object such as those in the list `cases` of
+    /// tests/data/slot-cases.json.
+    Explain {
+        /// The file, or - for standard input.
+        file: PathBuf,
+        /// Also tell each start that was rejected, and by which rule.
+        #[arg(long)]
+        why: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("hub: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve { demo } => {
+            in_system(serve(configured_for(cli.config.as_deref(), demo)?, demo))
+        }
+        Command::Migrate { down } => in_system(migrate(configured(cli.config.as_deref())?, down)),
+        Command::Demo => in_system(load_demo(configured(cli.config.as_deref())?)),
+        Command::Vapid => {
+            let pair = VapidKeys::generate()?;
+            println!("VAPID_PUBLIC_KEY={}", pair.public_key);
+            println!("VAPID_PRIVATE_KEY={}", pair.private_key.expose_secret());
+            Ok(())
+        }
+        Command::Openapi { errors: true } => {
+            print!("{}", openapi::errors_markdown());
+            Ok(())
+        }
+        Command::Openapi { errors: false } => {
+            println!("{}", openapi::document().to_pretty_json()?);
+            Ok(())
+        }
+        Command::Slots(Slots::Explain { file, why }) => explain(&file, why),
+    }
+}
+
+fn configured(file: Option<&Path>) -> Result<Config, Failure> {
+    configured_for(file, false)
+}
+
+fn configured_for(file: Option<&Path>, demo: bool) -> Result<Config, Failure> {
+    let env = Env::load(file)?;
+    let config = if demo { Config::for_demo(&env)? } else { Config::from_env(&env)? };
+    start_log(&config.log)?;
+    Ok(config)
+}
+
+fn start_log(config: &LogConfig) -> Result<(), Failure> {
+    // gcp_auth prints the bodies of refused token exchanges.
+    let filter = EnvFilter::try_new(format!("{},gcp_auth=off", config.filter))
+        .map_err(|_| "LOG_LEVEL is not valid: it must be directives such as info or hub=debug")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if config.json {
+        log.json().flatten_event(true).init();
+    } else {
+        log.init();
+    }
+    Ok(())
+}
+
+/// Runs `work` in an actix system over a multi-threaded runtime, which everything needs: actors
+/// the one, migrations and drivers of connections the other.
+fn in_system(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The closure is called once; the runtime is made before it so that a failure is an error.
+    let mut runtime = Some(runtime);
+    let system = actix::System::with_tokio_rt(|| match runtime.take() {
+        Some(runtime) => runtime,
+        None => std::process::abort(),
+    });
+    system.block_on(work)
+}
+
+async fn serve(config: Config, demo: bool) -> Result<(), Failure> {
+    let database = Database::open(&config).await?;
+    let served = serve_over(&config, &database, demo).await;
+    database.close().await;
+    served
+}
+
+async fn serve_over(config: &Config, database: &Database, demo: bool) -> Result<(), Failure> {
+    for migration in database.migrate(Direction::Up).await? {
+        tracing::info!(migration, "migrated");
+    }
+    let hub = Hub::start(config, database).await?;
+    tracing::info!(address = %hub.address, "serving");
+    let served = serve_until_told(&hub, demo).await;
+    tracing::info!("stopping");
+    hub.stop().await;
+    served
+}
+
+async fn serve_until_told(hub: &Hub, demo: bool) -> Result<(), Failure> {
+    if demo {
+        print_welcome(hub, hub.load_demo().await?);
+    }
+    wait_for_signal().await
+}
+
+async fn wait_for_signal() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+    }
+    Ok(())
+}
+
+async fn migrate(config: Config, down: bool) -> Result<(), Failure> {
+    let database = Database::open(&config).await?;
+    let direction = if down { Direction::Down } else { Direction::Up };
+    let result = database.migrate(direction).await;
+    database.close().await;
+    let names = result?;
+    for name in &names {
+        println!("{name}");
+    }
+    println!("{} migrations {}", names.len(), if down { "reverted" } else { "applied" });
+    Ok(())
+}
+
+async fn load_demo(config: Config) -> Result<(), Failure> {
+    let database = Database::open(&config).await?;
+    let result = load_demo_into(&config, &database).await;
+    database.close().await;
+    println!("{}", if result? { "The demo data are loaded." } else { "They are there already." });
+    print_logins();
+    Ok(())
+}
+
+async fn load_demo_into(config: &Config, database: &Database) -> Result<bool, StartError> {
+    database.migrate(Direction::Up).await?;
+    let mut config = config.clone();
+    // The services run as in a hub; nobody is to find it.
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    let hub = Hub::start(&config, database).await?;
+    let loaded = hub.load_demo().await;
+    hub.stop().await;
+    loaded
+}
+
+fn print_logins() {
+    println!("\nDemo accounts, all with the password {}:", demo::PASSWORD);
+    for login in demo::logins() {
+        println!("  {:<28} {:<13} {}", login.email, login.role, login.what);
+    }
+}
+
+fn print_welcome(hub: &Hub, loaded: bool) {
+    let base = format!("http://{}", hub.address);
+    println!("\nKlear Karma Hub serves on {base}");
+    println!(
+        "Demo data: {}",
+        if loaded { "loaded just now" } else { "there from an earlier start" }
+    );
+    print_logins();
+    println!(
+        "\nThree things to try, in another terminal:\n  \
+         1. curl -s {base}/v1/practitioners\n  \
+         2. make tour      two people sign up, book, chat, and get a push, step by step\n  \
+         3. {base}/docs/   the API, to click through\n\nStop with Ctrl-C.\n"
+    );
+}
+
+fn explain(file: &Path, why: bool) -> Result<(), Failure> {
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    }
+    let answer = Case::from_json(&text)?.answer(why)?;
+    println!("{}", serde_json::to_string_pretty(&answer)?);
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Holds and bookings.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::Page;
+use super::auth::Caller;
+use crate::actors::calendar::{Calendars, Change, Place};
+use crate::actors::error::{Error, Result};
+use crate::domain::access::{Action, Relation, Role, allows};
+use crate::domain::booking::{Status, Step};
+use crate::domain::refusal::{Problems, Refusal};
+use crate::models::bookings::{self, Booking, BookingEvent, ListFilter};
+use crate::models::calendar_commit::{Command, Outcome};
+use crate::models::pool::Pool;
+
+/// What is to be held or booked.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    pub practitioner_id: Uuid,
+    pub service_id: Uuid,
+    pub starts_at: Timestamp,
+    pub notes: Option<String>,
+}
+
+/// Holds and bookings.
+pub struct Bookings {
+    pool: Pool,
+    calendars: Calendars,
+    hold_ttl: Duration,
+}
+
+/// The longest that a hold may last, extension included.
+const MAX_HOLD: Duration = Duration::from_secs(900);
+
+impl Bookings {
+    /// Bookings in the database of `pool`, made by `calendars`; a hold is extended by `hold_ttl`.
+    pub fn new(pool: Pool, calendars: Calendars, hold_ttl: Duration) -> Self {
+        Self { pool, calendars, hold_ttl }
+    }
+
+    /// Holds a slot for a while; it is the caller's to book.
+    pub async fn hold(&self, caller: &Caller, wish: Wish) -> Result<Booking> {
+        self.place(caller, wish, true).await
+    }
+
+    /// Books a slot directly.
+    pub async fn book(&self, caller: &Caller, wish: Wish) -> Result<Booking> {
+        self.place(caller, wish, false).await
+    }
+
+    async fn place(&self, caller: &Caller, wish: Wish, hold: bool) -> Result<Booking> {
+        may_book(caller)?;
+        check_notes(wish.notes.as_deref())?;
+        let place = Place {
+            seeker_id: caller.user_id,
+            service_id: wish.service_id,
+            start: wish.starts_at,
+            hold,
+            notes: wish.notes,
+        };
+        self.calendars.ask(wish.practitioner_id, place).await
+    }
+
+    /// Turns the caller's hold into a booking.
+    pub async fn book_hold(
+        &self,
+        caller: &Caller,
+        hold_id: Uuid,
+        notes: Option<String>,
+    ) -> Result<Booking> {
+        may_book(caller)?;
+        check_notes(notes.as_deref())?;
+        let hold = self.row(hold_id).await?.filter(|row| row.seeker_id == caller.user_id);
+        let hold = hold.ok_or(Refusal::NotFound("hold"))?;
+        let seeker_id = caller.user_id;
+        self.change(caller, &hold, Command::BookHold { hold_id, seeker_id, notes }).await
+    }
+
+    /// Keeps the caller's hold for its time once more, within the longest that a hold may last.
+    pub async fn extend(&self, caller: &Caller, hold_id: Uuid) -> Result<Booking> {
+        let hold = self.row(hold_id).await?.filter(|row| row.seeker_id == caller.user_id);
+        let hold = hold.ok_or(Refusal::NotFound("hold"))?;
+        let command = Command::ExtendHold {
+            hold_id,
+            seeker_id: caller.user_id,
+            by_seconds: self.hold_ttl.as_secs_f64(),
+            at_most_seconds: MAX_HOLD.as_secs_f64(),
+        };
+        self.change(caller, &hold, command).await
+    }
+
+    /// Gives the caller's hold back.
+    pub async fn release(&self, caller: &Caller, hold_id: Uuid) -> Result<()> {
+        let hold = self.row(hold_id).await?.filter(|row| row.seeker_id == caller.user_id);
+        let hold = hold.ok_or(Refusal::NotFound("hold"))?;
+        match Status::parse(&hold.status) {
+            Some(Status::Held) => {
+                match self.step(caller, &hold, Step::Release, None, None).await {
+                    // It ran out before it was given back.
+                    Err(Error::Refused(Refusal::InvalidTransition {
+                        state: "lapsed" | "released",
+                        ..
+                    })) => Ok(()),
+                    released => released.map(|_| ()),
+                }
+            }
+            // Giving back what is not held any more is no mistake.
+            Some(Status::Released | Status::Lapsed) => Ok(()),
+            _ => Err(Refusal::NotFound("hold").into()),
+        }
+    }
+
+    /// Takes a step with a booking that the caller may see. `reason` is why; at the end of a session
+    /// it is the practitioner's notes.
+    pub async fn take_step(
+        &self,
+        caller: &Caller,
+        booking_id: Uuid,
+        step: Step,
+        reason: Option<String>,
+        expected_version: Option<i64>,
+    ) -> Result<Booking> {
+        if let Some(reason) = &reason {
+            let mut problems = Problems::default();
+            let (field, max) =
+                if step == Step::End { ("notes", 10_000) } else { ("reason", 1_000) };
+            problems.length(field, reason, 0, max);
+            problems.into_result()?;
+        }
+        let row = self.find(caller, booking_id).await?;
+        self.step(caller, &row, step, reason, expected_version).await
+    }
+
+    async fn step(
+        &self,
+        caller: &Caller,
+        row: &Booking,
+        step: Step,
+        reason: Option<String>,
+        expected_version: Option<i64>,
+    ) -> Result<Booking> {
+        let (booking_id, role) = (row.id, caller.role);
+        let command = Command::Step { booking_id, step, role, reason, expected_version };
+        self.change(caller, row, command).await
+    }
+
+    async fn change(&self, caller: &Caller, row: &Booking, command: Command) -> Result<Booking> {
+        let change = Change { actor: Some(caller.user_id), command };
+        match self.calendars.ask(row.practitioner_id, change).await? {
+            Outcome::Booked(row) => Ok(*row),
+            _ => Err(Error::Fault("a booking had another outcome".to_owned())),
+        }
+    }
+
+    /// A booking that the caller may see: their own, one with their practice, any for an
+    /// administrator. All others are `NotFound`, and so are holds.
+    pub async fn find(&self, caller: &Caller, id: Uuid) -> Result<Booking> {
+        let row = self.row(id).await?.filter(|row| {
+            let relation = Relation {
+                owner: row.seeker_id == caller.user_id,
+                practitioner: row.practitioner_user_id == caller.user_id,
+            };
+            allows(caller.role, Action::BookingRead, relation)
+                && !matches!(row.status.as_str(), "held" | "released" | "lapsed")
+        });
+        Ok(row.ok_or(Refusal::NotFound("booking"))?)
+    }
+
+    /// A page of the caller's bookings, and how many there are.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        status: Option<String>,
+        page: Page,
+    ) -> Result<(Vec<Booking>, i64)> {
+        if let Some(word) = &status
+            && Status::parse(word).is_none()
+        {
+            return Err(Refusal::field("status", "must be a status of bookings").into());
+        }
+        let everybodys = caller.role == Role::Admin;
+        let of_user = (!everybodys).then_some(caller.user_id);
+        let mut conn = self.pool.get().await?;
+        let filter = ListFilter { of_user, status };
+        Ok(bookings::list(&mut conn, &filter, page.limit, page.offset()).await?)
+    }
+
+    /// The audit trail of a booking that the caller may see.
+    pub async fn events(&self, caller: &Caller, id: Uuid) -> Result<Vec<BookingEvent>> {
+        self.find(caller, id).await?;
+        let mut conn = self.pool.get().await?;
+        Ok(bookings::events(&mut conn, id).await?)
+    }
+
+    async fn row(&self, id: Uuid) -> Result<Option<Booking>> {
+        let mut conn = self.pool.get().await?;
+        Ok(bookings::find(&mut conn, id).await?)
+    }
+}
+
+fn may_book(caller: &Caller) -> Result<()> {
+    if allows(caller.role, Action::BookingCreate, Relation::default()) {
+        Ok(())
+    } else {
+        Err(Refusal::Forbidden.into())
+    }
+}
+
+fn check_notes(notes: Option<&str>) -> Result<()> {
+    let mut problems = Problems::default();
+    problems.length("notes", notes.unwrap_or_default(), 0, 2_000);
+    Ok(problems.into_result()?)
+}

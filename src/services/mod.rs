@@ -1,0 +1,43 @@
+//! Use cases: what a request, a socket's command or a job asks for, once its shape is known.
+//!
+//! Each service holds what it needs and nothing else; none reaches another through a common struct.
+
+pub mod auth;
+pub mod bookings;
+pub mod catalogue;
+pub mod chat;
+pub mod demo;
+pub mod inbox;
+pub mod practices;
+pub mod users;
+
+use crate::actors::error::Error;
+use crate::domain::refusal::Refusal;
+use crate::models::violation::Violation;
+
+/// A page of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// From 1.
+    pub number: i64,
+    /// Items on a page.
+    pub limit: i64,
+}
+
+impl Page {
+    /// Items before the page.
+    pub fn offset(self) -> i64 {
+        (self.number - 1).saturating_mul(self.limit)
+    }
+}
+
+/// A violated constraint as the refusal that `name` knows for it, or as the fault that it is.
+fn refuse_violation(
+    error: diesel::result::Error,
+    name: impl FnOnce(Violation) -> Option<Refusal>,
+) -> Error {
+    match Violation::of(&error).and_then(name) {
+        Some(refusal) => refusal.into(),
+        None => error.into(),
+    }
+}
