@@ -1,0 +1,107 @@
+//! Paths, methods, versions and request ids.
+
+use reqwest::Method;
+
+use crate::support::hub::answer;
+use crate::support::{Answer, TestHub};
+
+async fn ask(hub: &TestHub, path: &str, accept: Option<&str>) -> Answer {
+    let mut request = hub.request(Method::GET, path);
+    if let Some(accept) = accept {
+        request = request.header("accept", accept);
+    }
+    answer(request).await
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_answered_in_the_envelope() {
+    let hub = TestHub::start().await;
+    for path in
+        ["/", "/v1", "/v1/", "/v2/services", "/v1/services/", "/v1//services", "/V1/services"]
+    {
+        let answer = hub.get(path).await;
+        assert_eq!(answer.status, 404, "{path}: {:#}", answer.body);
+        answer.refused(404, "no_such_route");
+    }
+    for (method, path, allowed) in [
+        ("PATCH", "/v1/services", ["GET", "POST"].as_slice()),
+        ("DELETE", "/v1/auth/login", &["POST"]),
+        ("POST", "/v1/practitioners/x/availability", &["GET", "PUT"]),
+        ("PUT", "/healthz", &["GET"]),
+    ] {
+        let answer = hub.call(method.parse().unwrap(), path, None, None).await;
+        answer.refused(405, "method_not_allowed");
+        let allow = answer.headers.get("allow").map(|v| v.to_str().unwrap().to_owned());
+        let mut allow: Vec<_> = allow.iter().flat_map(|a| a.split(", ")).collect();
+        allow.sort_unstable();
+        assert_eq!(allow, allowed, "{method} {path}");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_version_can_be_asked_for_in_three_ways() {
+    let hub = TestHub::start().await;
+    let v1 = Some("application/vnd.klearkarma.v1+json");
+    for (path, accept) in [
+        ("/v1/services", None),
+        ("/v1/services", v1),
+        ("/v1/services?version=1", None),
+        ("/services?version=1", None),
+        ("/services?limit=5&version=1&page=1", None),
+        ("/services", v1),
+        ("/v1/services?version=1", v1),
+        ("/v1/services", Some("text/html, application/vnd.klearkarma.v1+json;q=0.9")),
+    ] {
+        let answer = ask(&hub, path, accept).await;
+        assert_eq!(answer.status, 200, "{path} {accept:?}: {:#}", answer.body);
+    }
+    for (path, accept) in [
+        ("/v1/services?version=2", None),
+        ("/services?version=", None),
+        ("/v1/services?version=1&version=2", None),
+        ("/v1/services", Some("application/vnd.klearkarma.v9+json")),
+        ("/v1/services?version=1", Some("application/vnd.klearkarma.v2+json")),
+        ("/v1/services", Some("application/vnd.klearkarma.v1")),
+    ] {
+        let answer = ask(&hub, path, accept).await;
+        assert_eq!(answer.status, 406, "{path} {accept:?}: {:#}", answer.body);
+        answer.refused(406, "unsupported_version");
+    }
+    // Without a version anywhere there is no such path, and another query is still refused.
+    ask(&hub, "/services", None).await.refused(404, "no_such_route");
+    ask(&hub, "/services?version=1&x=1", None).await.names("x");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_id_is_echoed_when_it_can_stand_in_a_log() {
+    let hub = TestHub::start().await;
+    let longest = "x".repeat(100);
+    for path in ["/healthz", "/nowhere", "/v1/users/profile", "/v1/services?version=2"] {
+        for (sent, echoed) in [
+            (Some("my-Request_1.2:3"), true),
+            (Some(longest.as_str()), true),
+            (Some(&format!("{longest}x")), false),
+            (Some(""), false),
+            (Some("two words"), false),
+            (Some("quote\""), false),
+            (Some("{\"a\":1}"), false),
+            (None, false),
+        ] {
+            let mut request = hub.request(Method::GET, path);
+            if let Some(id) = sent {
+                request = request.header("x-request-id", id);
+            }
+            let answer = answer(request).await;
+            let id = answer.body["meta"]["requestId"].as_str().unwrap();
+            assert_eq!(answer.headers["x-request-id"], id, "{path}");
+            assert_eq!(Some(id) == sent, echoed, "{path} {sent:?} {id}");
+            assert!(echoed || uuid::Uuid::try_parse(id).is_ok(), "{id}");
+            let at: jiff::Timestamp =
+                answer.body["meta"]["timestamp"].as_str().unwrap().parse().unwrap();
+            assert!(jiff::Timestamp::now().duration_since(at).as_secs().abs() < 60);
+        }
+    }
+    hub.stop().await;
+}

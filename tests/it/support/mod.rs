@@ -1,0 +1,17 @@
+//! What the tests stand on: a PostgreSQL for the run, a hub per test, users, sockets.
+
+pub mod fake_google;
+pub mod hub;
+pub mod people;
+pub mod postgres;
+pub mod probe;
+pub mod push_receiver;
+pub mod raw_socket;
+pub mod redis;
+pub mod rows;
+pub mod socket;
+
+pub use hub::{Answer, TestHub};
+pub use people::{Person, Practice};
+pub use raw_socket::RawSocket;
+pub use socket::Socket;

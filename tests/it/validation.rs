@@ -1,0 +1,360 @@
+//! The conventions that every route keeps: the envelope, named fields, limits, versions, ids.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::hub::answer;
+use crate::support::{Answer, Person, Practice, TestHub, rows};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A refused request: method, path, body, the field that must be named.
+type Wrong = (&'static str, String, Value, &'static str);
+
+async fn all_are_refused(hub: &TestHub, who: &Person, wrong: Vec<Wrong>) {
+    let before = rows::contents(&hub.database_url).await;
+    for (method, path, body, field) in wrong {
+        let sent = (method != "GET").then_some(&body);
+        let answer = hub.call(method.parse().unwrap(), &path, Some(&who.token), sent).await;
+        let details = &answer.body["error"]["details"];
+        let named = details.as_array().is_some_and(|d| d.iter().any(|p| p["field"] == field));
+        assert!(answer.status == 422 && named, "{method} {path} {body}: {:#}", answer.body);
+        answer.refused(422, "validation_failed");
+    }
+    assert_eq!(rows::contents(&hub.database_url).await, before, "something was changed");
+}
+
+#[allow(clippy::needless_pass_by_value)] // reads better with json!() at every call
+fn with(valid: &Value, changes: Value) -> Value {
+    let mut body = valid.clone();
+    for (key, value) in changes.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+#[tokio::test]
+async fn fields_that_are_unknown_missing_or_of_the_wrong_type_are_named() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let path = format!("/v1/practitioners/{}", practice.id);
+    let hours = format!("{path}/availability");
+    let offer = format!("{path}/services/{}", practice.service_id);
+    let price = json!({ "amount": 1, "currency": "INR" });
+    let day = |start: Value| json!({ "weekday": 1, "start": start, "end": "10:00" });
+    all_are_refused(
+        &hub,
+        &practice.person,
+        vec![
+            ("PUT", path.clone(), json!({ "biography": "x" }), "biography"),
+            ("PUT", path.clone(), json!({ "bio": 5 }), "bio"),
+            ("PUT", path.clone(), json!({ "languages": ["en", 5] }), "languages[1]"),
+            ("PUT", path.clone(), json!({ "hourlyRate": { "amount": 1 } }), "hourlyRate.currency"),
+            ("PUT", path.clone(), json!({ "experienceYears": 1.5 }), "experienceYears"),
+            ("PUT", path.clone(), json!({ "experienceYears": 101 }), "experienceYears"),
+            ("PUT", path.clone(), json!([]), "body"),
+            ("PUT", path.clone(), json!("text"), "body"),
+            // All fields in order, as serde would take them.
+            ("PUT", path, json!(["bio", 1, null, null, null, null, null]), "body"),
+            ("PUT", hours.clone(), json!({}), "timeZone"),
+            (
+                "PUT",
+                hours.clone(),
+                json!({ "timeZone": "UTC", "weekly": [day(json!(9))] }),
+                "weekly[0].start",
+            ),
+            (
+                "PUT",
+                hours,
+                json!({ "timeZone": "UTC", "weekly": [{ "weekday": 1, "day": 1 }] }),
+                "weekly[0].day",
+            ),
+            ("PUT", offer.clone(), json!({ "durationMinutes": 60 }), "price"),
+            ("PUT", offer, json!({ "durationMinutes": "60", "price": price }), "durationMinutes"),
+            ("POST", "/v1/auth/login".into(), json!({ "email": "a@b.in" }), "password"),
+            ("POST", "/v1/holds".into(), json!({ "practitionerId": "x" }), "practitionerId"),
+            ("POST", "/v1/notifications/read".into(), json!({}), "notificationId"),
+        ],
+    )
+    .await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn registrations_and_profiles_are_checked_field_by_field() {
+    let hub = TestHub::start().await;
+    let person = hub.seeker().await;
+    let valid = json!({
+        "email": "new@example.in", "password": "long enough", "firstName": "A", "lastName": "B",
+        "userType": "seeker",
+    });
+    let register = "/v1/auth/register".to_owned();
+    let mut wrong: Vec<Wrong> = Vec::new();
+    for email in ["", "a", "a@b", "@b.in", "a b@c.in", "a@b@c.in", "a\u{0}@b.in"] {
+        wrong.push(("POST", register.clone(), with(&valid, json!({ "email": email })), "email"));
+    }
+    for password in ["short", &"x".repeat(73), "nul\u{0}nul\u{0}nul"] {
+        let body = with(&valid, json!({ "password": password }));
+        wrong.push(("POST", register.clone(), body, "password"));
+    }
+    for name in ["", "   ", &"x".repeat(101), "a\u{0}b"] {
+        let body = with(&valid, json!({ "firstName": name }));
+        wrong.push(("POST", register.clone(), body, "firstName"));
+    }
+    for phone in ["", "12345", "+1", "+9198123456789012345", "+91 98123 45678"] {
+        wrong.push(("POST", register.clone(), with(&valid, json!({ "phone": phone })), "phone"));
+    }
+    let profile = "/v1/users/profile".to_owned();
+    for date in ["1899-12-31", "2999-01-01", "2020-02-30", "yesterday"] {
+        wrong.push(("PUT", profile.clone(), json!({ "dateOfBirth": date }), "dateOfBirth"));
+    }
+    wrong.push(("PUT", profile, json!({ "email": "other@example.in" }), "email"));
+    all_are_refused(&hub, &person, wrong).await;
+
+    // Every wrong field is told at once, and text of any script is welcome.
+    let both = with(&valid, json!({ "email": "x", "firstName": "" }));
+    let refused = hub.post("/v1/auth/register", both).await;
+    refused.names("email");
+    refused.names("firstName");
+    let name = "आशा 🪷 \u{202e}x".repeat(5);
+    let body = with(&valid, json!({ "firstName": name, "password": "प".repeat(24) }));
+    let data = hub.post("/v1/auth/register", body).await.data(201);
+    assert_eq!(data["user"]["firstName"], name);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn lengths_prices_and_hours_have_bounds() {
+    let hub = TestHub::start().await;
+    let Practice { id, service_id, person } = hub.practice().await;
+    let offer = format!("/v1/practitioners/{id}/services/{service_id}");
+    let valid = json!({ "price": { "amount": 0, "currency": "INR" }, "durationMinutes": 1440 });
+    let mut wrong: Vec<Wrong> = Vec::new();
+    for (field, values) in [
+        ("durationMinutes", [0, -1, 1441]),
+        ("incrementMinutes", [0, -1, 1441]),
+        ("bufferBeforeMinutes", [-1, 1441, i32::MAX]),
+        ("bufferAfterMinutes", [-1, 1441, i32::MIN]),
+        ("minNoticeMinutes", [-1, 525_601, i32::MAX]),
+        ("horizonDays", [0, -1, 731]),
+    ] {
+        for value in values {
+            wrong.push(("PUT", offer.clone(), with(&valid, json!({ field: value })), field));
+        }
+    }
+    let price = |amount: i64, currency: &str| {
+        with(&valid, json!({ "price": { "amount": amount, "currency": currency } }))
+    };
+    wrong.push(("PUT", offer.clone(), price(-1, "INR"), "price.amount"));
+    for currency in ["", "inr", "RUPEE", "₹"] {
+        wrong.push(("PUT", offer.clone(), price(1, currency), "price.currency"));
+    }
+    wrong.push(("PUT", offer.clone(), with(&valid, json!({ "slotGrid": "x" })), "slotGrid"));
+    wrong.push(("PUT", offer.clone(), with(&valid, json!({ "status": "x" })), "status"));
+    let huge = with(&valid, json!({ "durationMinutes": 99_999_999_999_i64 }));
+    wrong.push(("PUT", offer.clone(), huge, "durationMinutes"));
+    let unknown = format!("/v1/practitioners/{id}/services/{}", Uuid::now_v7());
+    wrong.push(("PUT", unknown, valid.clone(), "serviceId"));
+    all_are_refused(&hub, &person, wrong).await;
+    // The control: the bounds themselves are allowed.
+    person.put(&hub, &offer, valid).await.data(200);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn schedules_and_blocks_are_checked() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let hours = format!("/v1/practitioners/{}/availability", practice.id);
+    let range = |weekday: i64, start: &str, end: &str| json!({ "weekday": weekday, "start": start, "end": end });
+    let weekly = |ranges: &[Value]| json!({ "timeZone": "Europe/Lisbon", "weekly": ranges });
+    let on = |date: &str, start: &str, end: &str| {
+        json!({ "timeZone": "Europe/Lisbon", "overrides":
+            [{ "date": date, "windows": [{ "start": start, "end": end }] }] })
+    };
+    let twice = json!({ "timeZone": "UTC", "overrides": [
+        { "date": "2027-01-01", "windows": [] }, { "date": "2027-01-01", "windows": [] }] });
+    let skipped = json!({ "timeZone": "Pacific/Apia", "overrides":
+        [{ "date": "2011-12-30", "windows": [] }] });
+    let put = |body: Value, field: &'static str| -> Wrong { ("PUT", hours.clone(), body, field) };
+    let mut wrong = vec![
+        put(weekly(&[range(1, "09:00", "12:00"), range(1, "11:59", "13:00")]), "weekly[1]"),
+        put(weekly(&[range(0, "09:00", "12:00")]), "weekly[0].weekday"),
+        put(weekly(&[range(8, "09:00", "12:00")]), "weekly[0].weekday"),
+        put(weekly(&[range(1, "12:00", "12:00")]), "weekly[0].end"),
+        put(weekly(&[range(1, "9:00", "12:00")]), "weekly[0].start"),
+        put(weekly(&[range(1, "09:00", "24:01")]), "weekly[0].end"),
+        put(weekly(&[range(1, "09:00:30", "12:00")]), "weekly[0].start"),
+        put(weekly(&vec![range(1, "09:00", "12:00"); 65]), "weekly"),
+        put(on("2027-02-30", "09:00", "10:00"), "overrides[0].date"),
+        put(twice, "overrides[1].date"),
+        put(skipped, "overrides[0].date"),
+        // Lisbon's clocks jump from 01:00 to 02:00 on that day.
+        put(on("2027-03-28", "01:30", "02:00"), "overrides[0].windows[0].start"),
+    ];
+    for zone in ["", "Mars/Olympus", "+05:30", "EST5EDT4", "Etc/Unknown", "../etc/passwd"] {
+        wrong.push(put(json!({ "timeZone": zone }), "timeZone"));
+    }
+    let blocks = format!("/v1/practitioners/{}/blocks", practice.id);
+    let block = |start: &str, end: &str| json!({ "startsAt": start, "endsAt": end });
+    let post =
+        |body: Value, field: &'static str| -> Wrong { ("POST", blocks.clone(), body, field) };
+    wrong.extend([
+        post(block("2030-01-02T00:00:00Z", "2030-01-01T00:00:00Z"), "endsAt"),
+        post(block("2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z"), "endsAt"),
+        post(block("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z"), "endsAt"),
+        post(block("2030-01-01T00:00:00Z", "2032-01-01T00:00:00Z"), "endsAt"),
+        post(block("2030-01-01", "2030-01-02T00:00:00Z"), "startsAt"),
+        post(block("2030-01-01T00:00:00", "2030-01-02T00:00:00Z"), "startsAt"),
+    ]);
+    all_are_refused(&hub, &practice.person, wrong).await;
+    // The controls: touching ranges, and a window of which something is left after the gap.
+    let touching = weekly(&[range(1, "09:00", "12:00"), range(1, "12:00", "24:00")]);
+    practice.person.put(&hub, &hours, touching).await.data(200);
+    practice.person.put(&hub, &hours, on("2027-03-28", "01:00", "03:00")).await.data(200);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn lists_and_queries_have_bounds() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let mut wrong: Vec<Wrong> = Vec::new();
+    for list in ["/v1/services", "/v1/practitioners", "/v1/bookings", "/v1/conversations"] {
+        for (query, field) in [
+            ("page=0", "page"),
+            ("page=-1", "page"),
+            ("page=10001", "page"),
+            ("limit=0", "limit"),
+            ("limit=101", "limit"),
+            ("limit=9223372036854775807", "limit"),
+            ("sort=name", "sort"),
+        ] {
+            wrong.push(("GET", format!("{list}?{query}"), Value::Null, field));
+        }
+    }
+    wrong.push(("GET", "/v1/bookings?status=held%00".into(), Value::Null, "status"));
+    wrong.push(("GET", "/v1/notifications?limit=101".into(), Value::Null, "limit"));
+    let slots = format!("/v1/practitioners/{}/availability", practice.id);
+    let service = &practice.service_id;
+    for (query, field) in [
+        ("to=2027-01-02".to_owned(), "from"),
+        ("from=2027-01-02&to=2027-01-01".into(), "to"),
+        ("from=x&to=2027-01-01".into(), "from"),
+        ("from=2027-01-01&to=2027-04-01".into(), "to"),
+        ("from=2027-01-01&to=2027-01-02&timeZone=Mars/Olympus".into(), "timeZone"),
+    ] {
+        let path = format!("{slots}?serviceId={service}&{query}");
+        wrong.push(("GET", path, Value::Null, field));
+    }
+    all_are_refused(&hub, &practice.person, wrong).await;
+
+    let page = hub.get("/v1/practitioners?page=2&limit=1").await;
+    assert_eq!(page.data(200), json!([]));
+    let pagination = json!({ "page": 2, "limit": 1, "total": 1, "totalPages": 1 });
+    assert_eq!(page.body["meta"]["pagination"], pagination);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_none_is_named() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let person = &practice.person;
+    let good = Uuid::now_v7().to_string();
+    let mut tried = 0;
+    for (method, pattern) in hub::http::ROUTES.iter().filter(|(_, path)| path.contains('{')) {
+        let (_, last) = pattern.rsplit_once('{').unwrap();
+        let name = last.split('}').next().unwrap();
+        for bad in ["x", "0", "%00", "..%2f", &good[1..]] {
+            let path = pattern.replace(&format!("{{{name}}}"), bad).replace("{id}", &practice.id);
+            let query =
+                "?serviceId=00000000-0000-0000-0000-000000000000&from=2027-01-01&to=2027-01-02";
+            let path = if pattern.ends_with("/availability") && *method == "get" {
+                format!("{path}{query}")
+            } else {
+                path
+            };
+            let body = json!({});
+            let sent = (*method == "post" || *method == "put").then_some(&body);
+            let method = method.to_uppercase().parse().unwrap();
+            let answer = hub.call(method, &path, Some(&person.token), sent).await;
+            assert_eq!(answer.status, 422, "{path}: {:#}", answer.body);
+            // A body that does not fit either may be told instead.
+            let error = answer.refused(422, "validation_failed");
+            if sent.is_none() {
+                assert_eq!(error["details"][0]["field"], name, "{path}: {error:#}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 50);
+    hub.stop().await;
+}
+
+async fn raw(hub: &TestHub, who: &Person, kind: Option<&str>, body: String) -> Answer {
+    let mut request = hub.request(Method::PUT, "/v1/users/profile").bearer_auth(&who.token);
+    if let Some(kind) = kind {
+        request = request.header("content-type", kind);
+    }
+    answer(request.body(body)).await
+}
+
+/// Sends `body` without saying how long it is; returns status and code of the answer.
+async fn chunked(hub: &TestHub, who: &Person, body: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(hub.address).await.unwrap();
+    let head = format!(
+        "PUT /v1/users/profile HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+        hub.address, who.token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for chunk in body.as_bytes().chunks(4_096) {
+        let size = format!("{:x}\r\n", chunk.len());
+        let frame = [size.as_bytes(), chunk, b"\r\n"].concat();
+        // The hub may have heard enough.
+        if stream.write_all(&frame).await.is_err() {
+            break;
+        }
+    }
+    let _ = stream.write_all(b"0\r\n\r\n").await;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let body: Value = serde_json::from_str(text.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    (status, body["error"]["code"].as_str().unwrap_or("none").to_owned())
+}
+
+#[tokio::test]
+async fn only_json_of_at_most_64_kib_is_read() {
+    let hub = TestHub::start().await;
+    let person = hub.seeker().await;
+    let before = rows::contents(&hub.database_url).await;
+    let json = Some("application/json");
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("")] {
+        let answer = raw(&hub, &person, kind, r#"{"gender":"x"}"#.into()).await;
+        answer.refused(415, "unsupported_media_type");
+    }
+    for broken in
+        ["{", "nonsense", r#"{"gender":"x"} {}"#, r#"{"gender":"x","gender":"y"}"#, "\u{feff}{}"]
+    {
+        raw(&hub, &person, json, broken.into()).await.refused(422, "validation_failed");
+    }
+    let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    raw(&hub, &person, json, deep).await.names("body");
+
+    let large = format!(r#"{{"gender":"{}"}}"#, "x".repeat(64 * 1024));
+    let announced = raw(&hub, &person, json, large.clone()).await;
+    assert_eq!(announced.refused(413, "payload_too_large")["details"]["limit"], 65_536);
+    assert_eq!(chunked(&hub, &person, &large).await, (413, "payload_too_large".to_owned()));
+    assert_eq!(rows::contents(&hub.database_url).await, before);
+
+    // The controls: a charset, and a body of exactly the limit.
+    let kind = Some("Application/JSON; charset=utf-8");
+    raw(&hub, &person, kind, r#"{"gender":"x"}"#.into()).await.data(200);
+    let padded = format!("{}{}", r#"{"gender":"y"}"#, " ".repeat(64 * 1024 - 14));
+    raw(&hub, &person, json, padded).await.data(200);
+    let small = r#"{"gender":"z"}"#;
+    assert_eq!(chunked(&hub, &person, small).await, (200, "none".to_owned()));
+    hub.stop().await;
+}

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""A second opinion on slots, minute by minute, with Python's zoneinfo and nothing else.
+
+Reads one JSON object a line on stdin and writes one a line on stdout; the first line out lists the
+zones that this Python knows. Written from the rules in words, not from the Rust code: every rule is
+asked of every minute by itself, so that no interval arithmetic can be wrong in the same way.
+
+A case:   {"zone", "weekly": [[weekday 1..7, start, end], ...], "overrides": {date: [[start, end], ...]},
+           "busy": [[start, end, own_before, own_after], ...], "from", "to", "now",
+           "duration", "increment", "before", "after", "notice",
+           "grid": "window" | "restart", "align", "offset",
+           "horizon": null | ["rolling" | "window", days, business]}
+Clock times are minutes of the local day (1440 is its end); instants are minutes since 1970 UTC.
+The answer: {"slots": [minute, ...], "open": [[start, end], ...], "offsets": [seconds, ...]}, the
+offsets every half hour from WEEKS_BACK weeks before "from" until DAYS_AHEAD days after "to".
+"""
+
+import json
+import sys
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+WEEKS_BACK = 3
+DAYS_AHEAD = 2
+DAY = 24 * 60
+WEEK = 7 * DAY
+
+
+def to_minute(day, clock, zone):
+    """A local time as a minute of UTC. With fold=0 Python takes the first of two occurrences, and
+    for a time in a gap the offset from before it, which is a move forward by the gap."""
+    local = datetime(day.year, day.month, day.day) + timedelta(minutes=clock)
+    return int((local.replace(tzinfo=zone, fold=0).astimezone(timezone.utc) - EPOCH) / MINUTE)
+
+
+class Case:
+    def __init__(self, case):
+        self.__dict__.update(case)
+        self.tz = ZoneInfo(self.zone)
+        self.low = self.__dict__["from"] - WEEKS_BACK * WEEK
+        self.high = self.to + DAYS_AHEAD * DAY
+        self.local = lru_cache(maxsize=None)(self.local_of)
+        self.open = self.open_minutes()
+        self.until = self.high
+        self.free = bytearray(self.open)
+        for start, end, own_before, own_after in self.busy:
+            self.fill(self.free, start - self.after - own_before, end + self.before + own_after, 0)
+
+    def local_of(self, minute):
+        return (EPOCH + minute * MINUTE).astimezone(self.tz)
+
+    def open_minutes(self):
+        minutes = bytearray(self.high - self.low)
+        day = self.local(self.low).date() - timedelta(days=2)
+        while day <= self.local(self.high).date() + timedelta(days=2):
+            for start, end in self.hours_of(day):
+                first, last = to_minute(day, start, self.tz), to_minute(day, end, self.tz)
+                self.fill(minutes, first, last, 1)
+            day += timedelta(days=1)
+        return minutes
+
+    def hours_of(self, day):
+        noon = datetime(day.year, day.month, day.day, 12, tzinfo=self.tz)
+        shown = noon.astimezone(timezone.utc).astimezone(self.tz).date()
+        if shown != day:
+            return []  # A date that the zone skipped.
+        listed = self.overrides.get(day.isoformat())
+        if listed is not None:
+            return listed
+        return [hours[1:] for hours in self.weekly if hours[0] == day.isoweekday()]
+
+    def fill(self, minutes, first, last, value):
+        first, last = max(first, self.low), min(last, self.high)
+        if first < last:
+            minutes[first - self.low : last - self.low] = bytes([value]) * (last - first)
+
+    def all_set(self, minutes, start, length):
+        at = start - self.low
+        return 0 not in minutes[at : at + length]
+
+    def run_start(self, minutes, minute):
+        """The first minute of the unbroken run of set minutes that this minute is in."""
+        return self.low + minutes.rfind(0, 0, minute - self.low) + 1
+
+    def monday(self, minute):
+        day = self.local(minute).date()
+        return day - timedelta(days=day.weekday())
+
+    def origin(self, minute):
+        """Where the grid of this minute begins: its window, anew on Mondays for long ones, and on
+        the restarting grid its free interval."""
+        begin = self.run_start(self.open, minute)
+        monday = self.monday(minute)
+        if begin < to_minute(monday - timedelta(days=7), 0, self.tz):
+            begin = to_minute(monday, 0, self.tz)
+        if self.grid == "window":
+            return begin
+        begin = max(begin, self.run_start(self.free, minute))
+        # The offset is added after rounding, and hours are counted on the local clock.
+        while self.local(begin).minute % self.align:
+            begin += 1
+        return begin + self.offset
+
+    def is_start(self, minute):
+        if not self.all_set(self.free, minute, self.duration):
+            return False
+        if minute <= self.now or minute < self.now + self.notice:
+            return False
+        if minute >= self.until:
+            return False
+        origin = self.origin(minute)
+        return minute >= origin and (minute - origin) % self.increment == 0
+
+    def end_of_horizon(self):
+        kind, days, business = self.horizon
+        today = self.local(self.now).date()
+        if kind == "rolling":
+            last = today
+            while days:
+                last += timedelta(days=1)
+                days -= not business or last.isoweekday() < 6
+            return to_minute(last + timedelta(days=1), 0, self.tz)
+        if not days:
+            return to_minute(today, 0, self.tz)
+        available = set()
+        for minute in range(self.now, self.to + DAY):
+            day = self.local(minute).date()
+            if day not in available and self.is_start(minute):
+                if not business or day.isoweekday() < 6:
+                    days -= 1
+                    if not days:
+                        return to_minute(day + timedelta(days=1), 0, self.tz)
+                available.add(day)
+        return self.high  # Too far ahead to matter here.
+
+    def answer(self):
+        begin = self.__dict__["from"]
+        if self.horizon is not None:
+            self.until = self.end_of_horizon()
+        slots = [m for m in range(begin, self.to - self.duration + 1) if self.is_start(m)]
+        opened = []
+        for minute in range(begin, self.to):
+            if not self.open[minute - self.low]:
+                continue
+            if opened and opened[-1][1] == minute:
+                opened[-1][1] = minute + 1
+            else:
+                opened.append([minute, minute + 1])
+        probes = range(self.low, self.high, 30)
+        offsets = [int(self.local(m).utcoffset().total_seconds()) for m in probes]
+        return {"slots": slots, "open": opened, "offsets": offsets}
+
+
+def main():
+    print(json.dumps({"zones": sorted(available_timezones())}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(Case(json.loads(line)).answer()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
