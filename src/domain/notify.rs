@@ -35,6 +35,10 @@ pub enum BookingNews {
     Expired,
     /// To the seeker: the practitioner waited in vain.
     Missed,
+    /// To both: it has another time now.
+    Moved,
+    /// To the seeker: a slot that they waited for is held for them.
+    Offered,
 }
 
 /// The notice about `news`; `starts_at` is RFC 3339 UTC, apps show it in their user's zone.
@@ -46,6 +50,8 @@ pub fn booking(news: BookingNews, booking_id: Uuid, service: &str, starts_at: &s
         BookingNews::Declined => ("booking_declined", "Booking declined", "was declined"),
         BookingNews::Expired => ("booking_expired", "Request not answered", "was not answered"),
         BookingNews::Missed => ("booking_missed", "Session missed", "was missed"),
+        BookingNews::Moved => ("booking_moved", "Booking moved", "is the new time"),
+        BookingNews::Offered => ("waitlist_offer", "A slot is free", "is held for you"),
         BookingNews::Cancelled => ("booking_cancelled", "Booking cancelled", "was cancelled"),
     };
     Notice {
@@ -54,6 +60,19 @@ pub fn booking(news: BookingNews, booking_id: Uuid, service: &str, starts_at: &s
         body: format!("{service} on {starts_at} {what}."),
         data: json!({ "bookingId": booking_id, "startsAt": starts_at }),
     }
+}
+
+/// The notice about a series of bookings: the first, and how many `more`.
+pub fn series(
+    news: BookingNews,
+    booking_id: Uuid,
+    service: &str,
+    starts_at: &str,
+    more: usize,
+) -> Notice {
+    let first = booking(news, booking_id, service, starts_at);
+    let body = format!("{} {more} more of it follow.", first.body);
+    Notice { body, ..first }
 }
 
 /// The push about a message: who wrote, not what.

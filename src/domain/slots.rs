@@ -189,6 +189,13 @@ impl SlotQuery<'_> {
             .iter()
             .find(|stretch| stretch.window.covers(&wanted))
             .ok_or(SlotRefusal::OutsideHours)?;
+        if self
+            .rules
+            .group
+            .is_some_and(|g| g.can_join(self.busy, wanted, self.rules.buffers, self.view))
+        {
+            return Ok(());
+        }
         if let Some(by) = self.busy.conflict(wanted, self.rules.buffers, self.view) {
             let (key, what, occupied) = (by.key(), by.kind().name(), by.occupied());
             return Err(SlotRefusal::Taken { key, what, occupied });
@@ -216,8 +223,21 @@ impl SlotQuery<'_> {
                     free.peek().is_some_and(|interval| interval.start() <= *start)
                 }));
             }
+            starts.extend(self.joinable(stretch.window, from, until));
         }
+        starts.sort_unstable();
         starts
+    }
+
+    /// The starts in `[from, until)` of sessions inside `window` that have seats left.
+    fn joinable(&self, window: Interval, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let (length, buffers) = (self.rules.duration(), self.rules.buffers);
+        let latest = until.min(shifted(window.end(), SignedDuration::from_nanos(1) - length));
+        let range = Interval::new(from.max(window.start()), latest).ok();
+        let group = self.rules.group.zip(range);
+        group.map_or_else(Vec::new, |(g, range)| {
+            g.joinable(self.busy, range, length, buffers, self.view)
+        })
     }
 
     /// The working windows that can hold starts in `[from, until)`. Taken time is read only from
@@ -285,7 +305,7 @@ impl SlotQuery<'_> {
         let (from, until) = match self.rules.horizon {
             Horizon::Unlimited => (Timestamp::MIN, Timestamp::MAX),
             Horizon::Rolling { days, count } => {
-                let last = counted_after(local_date(self.view.now, zone), days, count);
+                let last = count.after(local_date(self.view.now, zone), days);
                 (Timestamp::MIN, start_of_date(date_after(last, 1), zone))
             }
             Horizon::RollingWindow { days, count } => {
@@ -330,20 +350,6 @@ pub fn by_viewer_date(slots: &[Timestamp], zone: &TimeZone) -> BTreeMap<Date, Ve
         dates.entry(local_date(*slot, zone)).or_default().push(*slot);
     }
     dates
-}
-
-/// The `days`th counted date after `today`, or `today` itself for 0.
-fn counted_after(today: Date, days: u16, count: CountedDays) -> Date {
-    let (mut date, mut found) = (today, 0);
-    while found < days {
-        let next = date_after(date, 1);
-        if next == date {
-            break; // The last date that the calendar has.
-        }
-        date = next;
-        found += u16::from(count.counts(date));
-    }
-    date
 }
 
 /// The interval in pieces that begin anew at each of the sorted instants inside it.
