@@ -1,7 +1,7 @@
 //! What a calendar is made of: its version, its changes, blocked times, busy times.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -10,9 +10,6 @@ use uuid::Uuid;
 
 use super::Conn;
 use super::schema::{blocked_times, bookings, calendar_changes, calendars, practitioners};
-
-/// The states that keep others out, as the exclusion constraint lists them.
-pub(crate) const BLOCKING: [&str; 4] = ["held", "pending", "confirmed", "in_session"];
 
 /// An interval that became busy or free, as `availability:changed` carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +37,9 @@ pub struct BusyRow {
     pub service_id: Uuid,
     #[diesel(deserialize_as = jiff_diesel::NullableTimestamp)]
     pub hold_expires_at: Option<Timestamp>,
+    pub seats: i32,
+    /// The session that others may join, if it is one.
+    pub group_session_id: Option<Uuid>,
 }
 
 /// A time that the practitioner closed.
@@ -89,7 +89,7 @@ pub async fn busy_after(
 ) -> QueryResult<Vec<BusyRow>> {
     bookings::table
         .filter(bookings::practitioner_id.eq(practitioner_id))
-        .filter(bookings::status.eq_any(BLOCKING))
+        .filter(bookings::blocks)
         .filter(bookings::occupied_until.gt(from.to_diesel()))
         .order(bookings::scheduled_at)
         .select((
@@ -102,6 +102,8 @@ pub async fn busy_after(
             bookings::seeker_id,
             bookings::service_id,
             bookings::hold_expires_at,
+            bookings::seats,
+            bookings::group_session_id,
         ))
         .load(conn)
         .await
@@ -218,7 +220,7 @@ pub async fn busy_spans(
 ) -> QueryResult<Vec<(Timestamp, Timestamp)>> {
     let rows: Vec<SpanRow> = diesel::sql_query(
         "SELECT occupied_from AS starts, occupied_until AS ends FROM bookings
-          WHERE practitioner_id = $1 AND status IN ('held', 'pending', 'confirmed', 'in_session')
+          WHERE practitioner_id = $1 AND blocks
             AND occupied && tstzrange($2, $3)
          UNION ALL
          SELECT starts_at, ends_at FROM blocked_times
@@ -233,30 +235,39 @@ pub async fn busy_spans(
     Ok(rows.into_iter().map(|r| (r.starts, r.ends)).collect())
 }
 
-/// Takes the next version of a calendar, whose advisory lock the caller holds, for `changes`.
-pub async fn append_change(
+/// The next version of a calendar.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub struct NewVersion {
+    #[diesel(sql_type = SqlUuid)]
+    pub practitioner_id: Uuid,
+    #[diesel(sql_type = BigInt)]
+    pub version: i64,
+    #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
+    pub created_at: Timestamp,
+}
+
+/// Takes the next version of each of these calendars, whose advisory locks the caller holds, for
+/// what changed in it. The practitioners must differ.
+pub async fn append_changes(
     conn: &mut Conn,
-    practitioner_id: Uuid,
-    changes: &serde_json::Value,
-) -> QueryResult<(i64, Timestamp)> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = BigInt)]
-        version: i64,
-        #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
-        created_at: Timestamp,
-    }
-    let row: Row = diesel::sql_query(
-        "WITH head AS (
-            UPDATE calendars SET version = version + 1 WHERE practitioner_id = $1 RETURNING version)
+    changes: &[(Uuid, serde_json::Value)],
+) -> QueryResult<Vec<NewVersion>> {
+    let (ids, data): (Vec<Uuid>, Vec<&serde_json::Value>) =
+        changes.iter().map(|(id, data)| (*id, data)).unzip();
+    diesel::sql_query(
+        "WITH heads AS (
+            UPDATE calendars c SET version = c.version + 1
+              FROM unnest($1, $2) AS t (practitioner_id, changes)
+             WHERE c.practitioner_id = t.practitioner_id
+            RETURNING c.practitioner_id, c.version, t.changes)
          INSERT INTO calendar_changes (practitioner_id, version, changes)
-         SELECT $1, version, $2 FROM head RETURNING version, created_at",
+         SELECT practitioner_id, version, changes FROM heads
+         RETURNING practitioner_id, version, created_at",
     )
-    .bind::<SqlUuid, _>(practitioner_id)
-    .bind::<diesel::sql_types::Jsonb, _>(changes)
-    .get_result(conn)
-    .await?;
-    Ok((row.version, row.created_at))
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<diesel::sql_types::Jsonb>, _>(data)
+    .load(conn)
+    .await
 }
 
 /// The practitioners with holds that ran out, or requests that were not answered in time, by the

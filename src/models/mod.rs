@@ -21,6 +21,7 @@ pub mod sessions;
 pub mod user_events;
 pub mod users;
 pub mod violation;
+pub mod waitlist;
 
 /// The connection that every query function takes.
 pub type Conn = diesel_async::AsyncPgConnection;

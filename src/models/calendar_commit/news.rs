@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{CommitRules, Ledger, Placement, StoredEvent};
@@ -23,10 +23,11 @@ pub(super) struct TrailEntry {
     booking_id: Uuid,
     version: i64,
     action: &'static str,
-    from_status: Option<&'static str>,
+    from_status: Option<String>,
     to_status: String,
     actor_id: Option<Uuid>,
     reason: Option<String>,
+    data: Value,
 }
 
 /// A notice and who gets it.
@@ -35,24 +36,54 @@ pub(super) struct Addressed {
     notice: Notice,
 }
 
-/// Notes that `row` was changed by `action` into what it is now.
+/// Notes that `action` made `after` out of `before`, or out of nothing, with all that changed.
 pub(super) fn trail(
     ledger: &mut Ledger,
-    row: &Booking,
+    before: Option<&Booking>,
+    after: &Booking,
     action: &'static str,
-    from: Option<Status>,
     actor_id: Option<Uuid>,
     reason: Option<&str>,
 ) {
     ledger.trail.push(TrailEntry {
-        booking_id: row.id,
-        version: row.version,
+        booking_id: after.id,
+        version: after.version,
         action,
-        from_status: from.map(Status::as_str),
-        to_status: row.status.clone(),
+        from_status: before.map(|row| row.status.clone()),
+        to_status: after.status.clone(),
         actor_id,
         reason: reason.map(ToOwned::to_owned),
+        data: changed(before, after),
     });
+}
+
+/// The fields of `after` that differ from `before`; without one, all that are not null.
+fn changed(before: Option<&Booking>, after: &Booking) -> Value {
+    let fields = |row: &Booking| match json!(row) {
+        Value::Object(fields) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (old, mut new) = (before.map(fields).unwrap_or_default(), fields(after));
+    new.retain(|name, value| old.get(name).unwrap_or(&Value::Null) != value);
+    Value::Object(new)
+}
+
+/// Notes the end of a hold or request that the database flipped from `from` to what it now is.
+pub(super) fn ended(
+    ledger: &mut Ledger,
+    after: &Booking,
+    from: Status,
+    action: &'static str,
+    actor_id: Option<Uuid>,
+) {
+    let mut before = after.clone();
+    from.as_str().clone_into(&mut before.status);
+    before.version -= 1;
+    if from == Status::Pending {
+        before.refund_percent = None;
+        before.ical_sequence -= 1;
+    }
+    trail(ledger, Some(&before), after, action, actor_id, None);
 }
 
 pub(super) async fn write_trail(conn: &mut Conn, trail: &[TrailEntry]) -> QueryResult<()> {
@@ -65,9 +96,9 @@ pub(super) async fn write_trail(conn: &mut Conn, trail: &[TrailEntry]) -> QueryR
 /// A new row stands; of a hold nobody but its owner is told.
 pub(super) fn placed(ledger: &mut Ledger, actor: Option<Uuid>, row: &Booking, how: Placement) {
     match how {
-        Placement::Hold(_) => trail(ledger, row, "hold", None, actor, None),
+        Placement::Hold(_) => trail(ledger, None, row, "hold", actor, None),
         Placement::Pending | Placement::Confirmed => {
-            trail(ledger, row, "book", None, actor, None);
+            trail(ledger, None, row, "book", actor, None);
             booked(ledger, row, how.status());
         }
     }
@@ -90,6 +121,8 @@ pub(super) fn stepped(ledger: &mut Ledger, row: &Booking, step: Step, actor: Opt
         Step::Cancel => ("booking:cancelled", BookingNews::Cancelled),
         // Both are in the room, or one was missed and will hear of it.
         Step::Start | Step::End => return both_sides(ledger, "booking:updated", row),
+        // Told by `moved`, which knows where to.
+        Step::Reschedule => return,
         Step::NoShow => ("booking:updated", BookingNews::Missed),
     };
     both_sides(ledger, event, row);
@@ -98,6 +131,40 @@ pub(super) fn stepped(ledger: &mut Ledger, row: &Booking, step: Step, actor: Opt
             notice(ledger, side, news, row);
         }
     }
+}
+
+/// The seeker's words are others now.
+pub(super) fn edited(ledger: &mut Ledger, row: &Booking) {
+    both_sides(ledger, "booking:updated", row);
+}
+
+/// A booking was moved; both are notified, whoever moved it.
+pub(super) fn moved(ledger: &mut Ledger, old: &Booking, new: &Booking) {
+    both_sides(ledger, "booking:updated", old);
+    both_sides(ledger, "booking:created", new);
+    for side in [new.seeker_id, new.practitioner_user_id] {
+        notice(ledger, side, BookingNews::Moved, new);
+    }
+}
+
+/// A series came into being: one notification for all of it.
+pub(super) fn series(ledger: &mut Ledger, actor: Option<Uuid>, rows: &[Booking]) {
+    for row in rows {
+        trail(ledger, None, row, "book", actor, None);
+        both_sides(ledger, "booking:created", row);
+    }
+    let Some(first) = rows.first() else { return };
+    let agreed = first.status == Status::Confirmed.as_str();
+    let news = if agreed { BookingNews::Booked } else { BookingNews::Requested };
+    let (starts_at, more) = (first.scheduled_at.to_string(), rows.len().saturating_sub(1));
+    let notice = notify::series(news, first.id, &first.service_name, &starts_at, more);
+    ledger.notices.push(Addressed { user_id: first.practitioner_user_id, notice });
+}
+
+/// A slot became free and is held for who waited for it.
+pub(super) fn offered(ledger: &mut Ledger, hold: &Booking) {
+    trail(ledger, None, hold, "offer", None, None);
+    notice(ledger, hold.seeker_id, BookingNews::Offered, hold);
 }
 
 /// A request was not answered in time; the seeker is notified.
