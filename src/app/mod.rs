@@ -43,6 +43,7 @@ use crate::services::demo::Demo;
 use crate::services::inbox::Inbox;
 use crate::services::practices::Practices;
 use crate::services::users::Users;
+use crate::services::waitlist::Waitlist;
 
 /// The name of the hub's database in its private PostgreSQL.
 const DATABASE: &str = "hub";
@@ -156,6 +157,7 @@ pub struct Services {
     pub catalogue: web::Data<Catalogue>,
     pub practices: web::Data<Practices>,
     pub bookings: web::Data<Bookings>,
+    pub waitlist: web::Data<Waitlist>,
     pub chat: web::Data<Chat>,
     pub inbox: web::Data<Inbox>,
 }
@@ -263,18 +265,16 @@ impl World {
         let (fanout, calendars_known) = connect_bus(config).await?;
         let threads: Arc<[_]> = threads.iter().map(Arbiter::handle).collect();
         let push_window = config.push.window;
+        let commission_bps = config.booking.commission_bps;
         let calendars = Calendars::new(
             threads.clone(),
             pool.clone(),
             Committer::start(
-                CalendarBatch(CommitRules { push_window }),
+                CalendarBatch(CommitRules { push_window, commission_bps }),
                 pool.clone(),
                 fanout.clone(),
             ),
-            BookingRules {
-                hold_ttl: config.booking.hold_ttl,
-                commission_bps: config.booking.commission_bps,
-            },
+            BookingRules { hold_ttl: config.booking.hold_ttl, commission_bps },
         );
         let messages = Committer::start(MessageBatch { push_window }, pool.clone(), fanout.clone());
         let conversations =
@@ -315,6 +315,7 @@ impl World {
             catalogue: web::Data::new(Catalogue::new(pool())),
             practices: web::Data::new(Practices::new(pool(), self.calendars.clone())),
             bookings: web::Data::new(bookings),
+            waitlist: web::Data::new(Waitlist::new(pool(), self.calendars.clone())),
             chat: web::Data::new(chat),
             inbox: web::Data::new(inbox),
         })

@@ -71,6 +71,7 @@ pub(super) fn start(
             .app_data(services.catalogue.clone())
             .app_data(services.practices.clone())
             .app_data(services.bookings.clone())
+            .app_data(services.waitlist.clone())
             .app_data(services.chat.clone())
             .app_data(services.inbox.clone())
             .wrap(middleware::from_fn(front))

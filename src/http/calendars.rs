@@ -32,6 +32,8 @@ pub struct SlotsQuery {
     pub to: String,
     /// IANA zone of dates and of `localStart`; UTC unless given. The slots do not depend on it.
     pub time_zone: Option<String>,
+    /// How many want to come, 1 unless given.
+    pub seats: Option<u16>,
 }
 
 /// The slots of a service.
@@ -53,6 +55,9 @@ pub struct SlotView {
     /// The start in the zone that was asked for, with its offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_start: Option<String>,
+    /// For a service that several may come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seats_left: Option<u32>,
 }
 
 /// The slots of a service that can be booked, of sessions that lie between `from` and `to`.
@@ -89,8 +94,10 @@ pub async fn find_slots(
         .ok()
         .filter(|range| !range.is_empty())
         .ok_or_else(|| Refusal::field("to", "must be after from"))?;
-    let found = practices.slots(id, query.service_id, range, asker).await?;
+    let seats = query.seats.unwrap_or(1);
+    let found = practices.slots(id, query.service_id, range, asker, seats).await?;
     let length = SignedDuration::from_mins(found.duration_minutes.into());
+    let mut left = found.seats_left.into_iter().flatten();
     let view = |start: Timestamp| SlotView {
         start,
         end: shifted(start, length),
@@ -98,6 +105,7 @@ pub async fn find_slots(
             let local = start.to_zoned(z.clone());
             format!("{}{}", local.datetime(), local.strftime("%:z"))
         }),
+        seats_left: left.next(),
     };
     Ok(SlotsView {
         version: found.version,

@@ -15,8 +15,10 @@ pub mod notifications;
 pub mod openapi;
 pub mod operations;
 pub mod practitioners;
+pub mod rebooking;
 pub mod sessions;
 pub mod users;
+pub mod waitlist;
 pub mod ws;
 pub mod ws_ops;
 
@@ -57,11 +59,12 @@ routes! {
     "/v1/practitioners/{id}/blocks" => { get calendars::blocks, post calendars::create_block },
     "/v1/practitioners/{id}/blocks/{blockId}" => { delete calendars::delete_block },
 
-    "/v1/holds" => { post bookings::hold },
+    "/v1/holds" => { get bookings::holds, post bookings::hold },
     "/v1/holds/{id}" => { delete bookings::release },
     "/v1/holds/{id}/extend" => { post bookings::extend },
     "/v1/bookings" => { get bookings::list, post bookings::create },
-    "/v1/bookings/{id}" => { get bookings::show, delete bookings::delete },
+    "/v1/bookings/series" => { post rebooking::series },
+    "/v1/bookings/{id}" => { get bookings::show, put rebooking::change, delete bookings::delete },
     "/v1/bookings/{id}/confirm" => { post bookings::confirm },
     "/v1/bookings/{id}/decline" => { post bookings::decline },
     "/v1/bookings/{id}/cancel" => { post bookings::cancel },
@@ -69,6 +72,8 @@ routes! {
     "/v1/bookings/{id}/end" => { post sessions::end },
     "/v1/bookings/{id}/no-show" => { post sessions::no_show },
     "/v1/bookings/{id}/events" => { get bookings::events },
+    "/v1/waitlist" => { get waitlist::list, post waitlist::join },
+    "/v1/waitlist/{id}" => { delete waitlist::leave },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
     "/v1/conversations/{id}" => { get conversations::show },

@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi};
 use super::error;
 use super::{
     auth, bookings, calendars, catalogue, conversations, notifications, operations, practitioners,
-    sessions, users, ws,
+    rebooking, sessions, users, waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -26,7 +26,9 @@ use super::{
         calendars::blocks, calendars::create_block, calendars::delete_block,
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,
-        bookings::extend, sessions::start, sessions::end, sessions::no_show,
+        bookings::extend, bookings::holds, rebooking::change, rebooking::series,
+        waitlist::join, waitlist::list, waitlist::leave,
+        sessions::start, sessions::end, sessions::no_show,
         conversations::list, conversations::create, conversations::show, conversations::history,
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,

@@ -14,6 +14,8 @@ use super::catalogue::Price;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use crate::domain::cancellation::{Policy, Tier};
+use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 use crate::models::catalogue::Offer;
 use crate::models::practitioners::{Filter, Practice};
@@ -213,6 +215,10 @@ pub struct OfferView {
     horizon_days: i32,
     slot_grid: String,
     instant_confirm: bool,
+    capacity: i32,
+    pending_blocks: bool,
+    #[schema(value_type = Vec<Object>)]
+    cancellation_policy: Value,
 }
 
 fn offer_view((offer, name): (Offer, String)) -> OfferView {
@@ -228,6 +234,9 @@ fn offer_view((offer, name): (Offer, String)) -> OfferView {
         horizon_days: offer.horizon_days,
         slot_grid: offer.slot_grid,
         instant_confirm: offer.instant_confirm,
+        capacity: offer.capacity,
+        pending_blocks: offer.pending_blocks,
+        cancellation_policy: offer.cancellation_policy,
     }
 }
 
@@ -266,6 +275,22 @@ pub struct OfferBody {
     instant_confirm: bool,
     /// `active` (unless given) or `inactive`.
     status: Option<String>,
+    /// Seats of one session, 1 to 500. 1 unless given: a session of its own.
+    capacity: Option<i32>,
+    /// Whether a request keeps its time from others until it is answered. True unless given.
+    pending_blocks: Option<bool>,
+    /// What comes back when the seeker cancels, earliest tier first: `{minutesBefore,
+    /// refundPercent}`. 100 % up to a day before and 50 % up to four hours before unless given.
+    #[schema(value_type = Option<Vec<Object>>)]
+    cancellation_policy: Option<Vec<Tier>>,
+}
+
+fn policy(tiers: Option<Vec<Tier>>) -> ApiResult<Value> {
+    let policy = tiers.map_or_else(|| Ok(Policy::usual()), Policy::new).map_err(|e| {
+        let field = e.tier.map_or(String::new(), |tier| format!("[{tier}]"));
+        Refusal::field(format!("cancellationPolicy{field}"), e.problem)
+    })?;
+    Ok(serde_json::to_value(policy).unwrap_or_default())
 }
 
 /// Adds a service to a practice, or changes how it is offered.
@@ -293,6 +318,9 @@ pub async fn put_offer(
         slot_grid: body.slot_grid.unwrap_or_else(|| "restart".to_owned()),
         instant_confirm: body.instant_confirm,
         status: body.status.unwrap_or_else(|| "active".to_owned()),
+        capacity: body.capacity.unwrap_or(1),
+        pending_blocks: body.pending_blocks.unwrap_or(true),
+        cancellation_policy: policy(body.cancellation_policy)?,
     };
     practices.put_offer(&caller, &offer).await?;
     let offers = practices.offers(practitioner_id).await?;

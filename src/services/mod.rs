@@ -10,6 +10,7 @@ pub mod demo;
 pub mod inbox;
 pub mod practices;
 pub mod users;
+pub mod waitlist;
 
 use crate::actors::error::Error;
 use crate::domain::refusal::Refusal;

@@ -163,13 +163,14 @@ impl Practices {
         service_id: Uuid,
         range: Interval,
         asker: Option<Uuid>,
+        seats: u16,
     ) -> Result<Slots> {
         let days = range.end().duration_since(range.start()).as_hours() / 24;
         if days >= MAX_SLOT_DAYS {
             let problem = format!("must be less than {MAX_SLOT_DAYS} days after from");
             return Err(Refusal::field("to", problem).into());
         }
-        self.calendars.ask(id, GetSlots { service_id, range, asker }).await
+        self.calendars.ask(id, GetSlots { service_id, range, asker, seats: seats.into() }).await
     }
 
     /// Replaces weekly hours, overrides and zone; returns the schedule's new version.
@@ -321,6 +322,7 @@ fn check_offer(offer: &Offer) -> Problems {
     range("bufferAfterMinutes", offer.buffer_after_minutes, 0, 1440);
     range("minNoticeMinutes", offer.min_notice_minutes, 0, 525_600);
     range("horizonDays", offer.horizon_days, 1, 730);
+    range("capacity", offer.capacity, 1, 500);
     problems.require(offer.price >= 0, "price.amount", "must not be negative");
     problems.require(is_currency(&offer.currency), "price.currency", "must be an ISO 4217 code");
     let grid = matches!(offer.slot_grid.as_str(), "restart" | "window");
