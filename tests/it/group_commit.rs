@@ -18,7 +18,8 @@ use crate::races::job;
 use crate::support::postgres::connect;
 use crate::support::{Practice, Socket, TestHub, rows};
 
-const RULES: CommitRules = CommitRules { push_window: Duration::from_secs(60) };
+const RULES: CommitRules =
+    CommitRules { push_window: Duration::from_secs(60), commission_bps: 1_500 };
 
 fn committer(url: &str, connections: usize, wait: Duration) -> (Pool, Committer<CalendarBatch>) {
     let pool = Pool::new(url, connections, wait).unwrap();
