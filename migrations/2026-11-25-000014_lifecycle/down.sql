@@ -8,6 +8,8 @@ DROP TRIGGER bookings_seats_change ON bookings;
 DROP TRIGGER bookings_seats_in ON bookings;
 DROP FUNCTION count_seats();
 DROP INDEX idx_bookings_series;
+DROP INDEX idx_bookings_pending;
+DROP INDEX idx_bookings_held;
 DROP INDEX bookings_seat_of_seeker_key;
 ALTER TABLE bookings DROP CONSTRAINT bookings_no_overlap;
 ALTER TABLE bookings DROP CONSTRAINT bookings_status_check;

@@ -50,6 +50,9 @@ ALTER TABLE bookings ADD CONSTRAINT bookings_no_overlap EXCLUDE USING gist (
     practitioner_id WITH =, occupied WITH &&, (COALESCE(group_session_id, id)) WITH <>) WHERE (blocks);
 CREATE UNIQUE INDEX bookings_seat_of_seeker_key ON bookings (group_session_id, seeker_id)
     WHERE blocks AND group_session_id IS NOT NULL;
+-- What every commit looks for: holds and requests of a practitioner that are over.
+CREATE INDEX idx_bookings_held ON bookings (practitioner_id, hold_expires_at) WHERE status = 'held';
+CREATE INDEX idx_bookings_pending ON bookings (practitioner_id, scheduled_at) WHERE status = 'pending';
 CREATE INDEX idx_bookings_series ON bookings (series_id) WHERE series_id IS NOT NULL;
 
 CREATE FUNCTION count_seats() RETURNS trigger LANGUAGE plpgsql AS $$

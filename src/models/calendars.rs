@@ -1,7 +1,7 @@
 //! What a calendar is made of: its version, its changes, blocked times, busy times.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Jsonb, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Conn;
+use super::fixed::Fixed;
 use super::schema::{blocked_times, bookings, calendar_changes, calendars, practitioners};
 
 /// An interval that became busy or free, as `availability:changed` carries it.
@@ -236,15 +237,14 @@ pub async fn busy_spans(
 }
 
 /// The next version of a calendar.
-#[derive(Debug, Clone, Copy, QueryableByName)]
+#[derive(Debug, Clone, Copy)]
 pub struct NewVersion {
-    #[diesel(sql_type = SqlUuid)]
     pub practitioner_id: Uuid,
-    #[diesel(sql_type = BigInt)]
     pub version: i64,
-    #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
     pub created_at: Timestamp,
 }
+
+type NewVersionRow = (SqlUuid, BigInt, Timestamptz);
 
 /// Takes the next version of each of these calendars, whose advisory locks the caller holds, for
 /// what changed in it. The practitioners must differ.
@@ -252,22 +252,31 @@ pub async fn append_changes(
     conn: &mut Conn,
     changes: &[(Uuid, serde_json::Value)],
 ) -> QueryResult<Vec<NewVersion>> {
+    struct Heads;
     let (ids, data): (Vec<Uuid>, Vec<&serde_json::Value>) =
         changes.iter().map(|(id, data)| (*id, data)).unzip();
-    diesel::sql_query(
+    let binds = (ids.into_sql::<Array<SqlUuid>>(), data.into_sql::<Array<Jsonb>>());
+    let rows: Vec<(Uuid, i64, jiff_diesel::Timestamp)> = Fixed::<_, _, NewVersionRow>::new(
+        Heads,
         "WITH heads AS (
             UPDATE calendars c SET version = c.version + 1
-              FROM unnest($1, $2) AS t (practitioner_id, changes)
+              FROM unnest(",
+        binds,
+        ") AS t (practitioner_id, changes)
              WHERE c.practitioner_id = t.practitioner_id
             RETURNING c.practitioner_id, c.version, t.changes)
          INSERT INTO calendar_changes (practitioner_id, version, changes)
          SELECT practitioner_id, version, changes FROM heads
          RETURNING practitioner_id, version, created_at",
     )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<diesel::sql_types::Jsonb>, _>(data)
     .load(conn)
-    .await
+    .await?;
+    let new = |(practitioner_id, version, at): (Uuid, i64, jiff_diesel::Timestamp)| NewVersion {
+        practitioner_id,
+        version,
+        created_at: at.into(),
+    };
+    Ok(rows.into_iter().map(new).collect())
 }
 
 /// The practitioners with holds that ran out, or requests that were not answered in time, by the

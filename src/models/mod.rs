@@ -8,6 +8,7 @@ pub mod calendars;
 pub mod catalogue;
 pub mod conversations;
 pub mod devices;
+mod fixed;
 pub mod idempotency;
 pub mod message_commit;
 pub mod messages;

@@ -9,6 +9,7 @@ use super::{CommitRules, Job, Ledger, Outcome, give_back, news, reload, waiting}
 use crate::domain::booking::Status;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::{self, Booking};
+use crate::models::fixed::Fixed;
 use crate::models::schema::bookings as table;
 use crate::models::{Conn, catalogue};
 
@@ -20,24 +21,18 @@ pub(super) async fn lapse(
     practitioners: &[Uuid],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = SqlUuid)]
-        id: Uuid,
-    }
-    let rows: Vec<Row> = diesel::sql_query(
-        "UPDATE bookings SET version = version + 1,
+    struct Lapse;
+    let update = "UPDATE bookings SET version = version + 1,
                 status = CASE status WHEN 'held' THEN 'lapsed' ELSE 'expired' END,
                 refund_percent = CASE status WHEN 'held' THEN NULL ELSE 100 END,
                 ical_sequence = ical_sequence + CASE status WHEN 'held' THEN 0 ELSE 1 END
-          WHERE practitioner_id = ANY ($1)
-            AND (status = 'held' AND hold_expires_at <= statement_timestamp()
-                 OR status = 'pending' AND scheduled_at <= statement_timestamp()) RETURNING id",
-    )
-    .bind::<Array<SqlUuid>, _>(practitioners)
-    .load(conn)
-    .await?;
-    for Row { id } in rows {
+          WHERE (status = 'held' AND hold_expires_at <= statement_timestamp()
+                 OR status = 'pending' AND scheduled_at <= statement_timestamp())
+            AND practitioner_id = ANY (";
+    let whose = practitioners.to_vec().into_sql::<Array<SqlUuid>>();
+    let ids: Vec<Uuid> =
+        Fixed::<_, _, SqlUuid>::new(Lapse, update, whose, ") RETURNING id").load(conn).await?;
+    for id in ids {
         let row = reload(conn, id).await?;
         let kept_time = if row.status == Status::Expired.as_str() {
             news::ended(ledger, &row, Status::Pending, "expire", None);

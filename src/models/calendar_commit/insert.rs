@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use diesel::QueryResult;
+use diesel::dsl::AsExprOf;
+use diesel::expression::{AsExpression, TypedExpressionType};
 use diesel::sql_types::{
-    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, SqlType, Text, Timestamptz,
+    Uuid as SqlUuid,
 };
-use diesel::{QueryableByName, sql_query};
+use diesel::{IntoSql, QueryResult, QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -16,6 +18,7 @@ use super::{Command, Job, Ledger, Outcome, freed, news, reload, seats};
 use crate::domain::booking::{Status, Step};
 use crate::models::Conn;
 use crate::models::bookings::{self, Booking};
+use crate::models::fixed::Fixed;
 
 /// How a new row comes into being.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,7 +96,7 @@ pub(super) struct Row<'a> {
 }
 
 /// A row is refused by the constraint (`ON CONFLICT DO NOTHING` covers exclusion constraints) or
-/// by a blocked time; the winners' ids come back.
+/// by a blocked time; the winners' ids come back. The columns come as arrays in this order.
 const INSERT: &str = "
 INSERT INTO bookings (id, seeker_id, practitioner_id, service_id, scheduled_at, duration_minutes,
     ends_at, occupied_from, occupied_until, total_amount, commission_amount, currency, status,
@@ -104,8 +107,8 @@ SELECT t.id, t.seeker_id, t.practitioner_id, t.service_id, t.scheduled_at, t.dur
     t.status, statement_timestamp() + make_interval(secs => t.hold_seconds), t.notes, t.seats,
     t.group_session_id, t.pending_blocks, t.cancellation_policy, t.series_id, t.rescheduled_from,
     t.chain_id, t.ical_sequence
-  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-              $20, $21, $22, $23) WITH ORDINALITY
+  FROM unnest(";
+const INSERT_END: &str = ") WITH ORDINALITY
     AS t (id, seeker_id, practitioner_id, service_id, scheduled_at, duration_minutes, ends_at,
           occupied_from, occupied_until, total_amount, commission_amount, currency, status,
           hold_seconds, notes, seats, group_session_id, pending_blocks, cancellation_policy,
@@ -119,6 +122,9 @@ SELECT t.id, t.seeker_id, t.practitioner_id, t.service_id, t.scheduled_at, t.dur
  ORDER BY t.place
 ON CONFLICT DO NOTHING
 RETURNING id";
+
+/// Names the text of the insert.
+struct Insert;
 
 /// Holds give way to what their owner wants instead, unless that would lose all the same.
 const YIELD: &str = "
@@ -237,42 +243,48 @@ async fn yield_own_holds(
 }
 
 async fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> QueryResult<Vec<Uuid>> {
-    fn column<'a, T>(rows: &[Row<'a>], value: impl Fn(&'a NewBooking) -> T) -> Vec<T> {
-        rows.iter().map(|row| value(row.new)).collect()
+    /// One column of all rows.
+    fn column<'a, ST, T>(
+        rows: &[Row<'a>],
+        value: impl Fn(&'a NewBooking) -> T,
+    ) -> AsExprOf<Vec<T>, Array<ST>>
+    where
+        ST: SqlType + TypedExpressionType,
+        Array<ST>: TypedExpressionType,
+        Vec<T>: AsExpression<Array<ST>>,
+    {
+        rows.iter().map(|row| value(row.new)).collect::<Vec<T>>().into_sql::<Array<ST>>()
     }
-    let replaced = |field: fn(&Replaced) -> Uuid| {
-        rows.iter().map(|row| row.new.replaces.as_ref().map(field)).collect::<Vec<_>>()
+    let held = |n: &NewBooking| match n.placement {
+        Placement::Hold(seconds) => Some(seconds),
+        Placement::Pending | Placement::Confirmed => None,
     };
     let practitioners: Vec<Uuid> = rows.iter().map(|row| row.practitioner_id).collect();
     let groups: Vec<Option<Uuid>> = rows.iter().map(|row| row.group_session_id).collect();
-    let winners: Vec<Winner> = sql_query(INSERT)
-        .bind::<Array<SqlUuid>, _>(column(rows, |n| n.id))
-        .bind::<Array<SqlUuid>, _>(column(rows, |n| n.seeker_id))
-        .bind::<Array<SqlUuid>, _>(practitioners)
-        .bind::<Array<SqlUuid>, _>(column(rows, |n| n.service_id))
-        .bind::<Array<Timestamptz>, _>(column(rows, |n| n.scheduled_at.to_diesel()))
-        .bind::<Array<Integer>, _>(column(rows, |n| n.duration_minutes))
-        .bind::<Array<Timestamptz>, _>(column(rows, |n| n.ends_at.to_diesel()))
-        .bind::<Array<Timestamptz>, _>(column(rows, |n| n.occupied_from.to_diesel()))
-        .bind::<Array<Timestamptz>, _>(column(rows, |n| n.occupied_until.to_diesel()))
-        .bind::<Array<BigInt>, _>(column(rows, |n| n.total_amount))
-        .bind::<Array<BigInt>, _>(column(rows, |n| n.commission_amount))
-        .bind::<Array<Text>, _>(column(rows, |n| n.currency.as_str()))
-        .bind::<Array<Text>, _>(column(rows, |n| n.placement.status().as_str()))
-        .bind::<Array<Nullable<Double>>, _>(column(rows, |n| match n.placement {
-            Placement::Hold(seconds) => Some(seconds),
-            Placement::Pending | Placement::Confirmed => None,
-        }))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |n| n.notes.as_deref()))
-        .bind::<Array<Integer>, _>(column(rows, |n| n.seats))
-        .bind::<Array<Nullable<SqlUuid>>, _>(groups)
-        .bind::<Array<Bool>, _>(column(rows, |n| n.pending_blocks))
-        .bind::<Array<Jsonb>, _>(column(rows, |n| &n.cancellation_policy))
-        .bind::<Array<Nullable<SqlUuid>>, _>(column(rows, |n| n.series_id))
-        .bind::<Array<Nullable<SqlUuid>>, _>(replaced(|r| r.id))
-        .bind::<Array<Nullable<SqlUuid>>, _>(replaced(|r| r.chain_id))
-        .bind::<Array<Integer>, _>(column(rows, |n| n.replaces.map_or(0, |r| r.ical_sequence)))
-        .load(conn)
-        .await?;
-    Ok(winners.into_iter().map(|w| w.id).collect())
+    let binds = (
+        column::<SqlUuid, _>(rows, |n| n.id),
+        column::<SqlUuid, _>(rows, |n| n.seeker_id),
+        practitioners.into_sql::<Array<SqlUuid>>(),
+        column::<SqlUuid, _>(rows, |n| n.service_id),
+        column::<Timestamptz, _>(rows, |n| n.scheduled_at.to_diesel()),
+        column::<Integer, _>(rows, |n| n.duration_minutes),
+        column::<Timestamptz, _>(rows, |n| n.ends_at.to_diesel()),
+        column::<Timestamptz, _>(rows, |n| n.occupied_from.to_diesel()),
+        column::<Timestamptz, _>(rows, |n| n.occupied_until.to_diesel()),
+        column::<BigInt, _>(rows, |n| n.total_amount),
+        column::<BigInt, _>(rows, |n| n.commission_amount),
+        column::<Text, _>(rows, |n| n.currency.as_str()),
+        column::<Text, _>(rows, |n| n.placement.status().as_str()),
+        column::<Nullable<Double>, _>(rows, held),
+        column::<Nullable<Text>, _>(rows, |n| n.notes.as_deref()),
+        column::<Integer, _>(rows, |n| n.seats),
+        groups.into_sql::<Array<Nullable<SqlUuid>>>(),
+        column::<Bool, _>(rows, |n| n.pending_blocks),
+        column::<Jsonb, _>(rows, |n| &n.cancellation_policy),
+        column::<Nullable<SqlUuid>, _>(rows, |n| n.series_id),
+        column::<Nullable<SqlUuid>, _>(rows, |n| n.replaces.map(|r| r.id)),
+        column::<Nullable<SqlUuid>, _>(rows, |n| n.replaces.map(|r| r.chain_id)),
+        column::<Integer, _>(rows, |n| n.replaces.map_or(0, |r| r.ical_sequence)),
+    );
+    Fixed::<_, _, SqlUuid>::new(Insert, INSERT, binds, INSERT_END).load(conn).await
 }

@@ -18,8 +18,8 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use diesel::QueryResult;
 use diesel::sql_types::{Array, BigInt};
+use diesel::{IntoSql, QueryResult};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -27,6 +27,7 @@ use uuid::Uuid;
 use super::bookings::Booking;
 use super::calendars::{self, Block, Change};
 use super::catalogue::Offer;
+use super::fixed::Fixed;
 use super::user_events::NewUserEvent;
 use super::{Conn, bookings};
 use crate::domain::access::Role;
@@ -226,10 +227,10 @@ async fn lock(conn: &mut Conn, jobs: &[Job]) -> QueryResult<Vec<Uuid>> {
     let by_key: BTreeMap<i64, Uuid> =
         jobs.iter().map(|j| (lock_key(j.practitioner_id), j.practitioner_id)).collect();
     let keys: Vec<i64> = by_key.keys().copied().collect();
-    diesel::sql_query("SELECT pg_advisory_xact_lock(k) FROM unnest($1) AS t (k)")
-        .bind::<Array<BigInt>, _>(&keys)
-        .execute(conn)
-        .await?;
+    struct Lock;
+    let keys = keys.into_sql::<Array<BigInt>>();
+    let select = "SELECT pg_advisory_xact_lock(k) FROM unnest(";
+    Fixed::<_, _, ()>::new(Lock, select, keys, ") AS t (k)").execute(conn).await?;
     let mut practitioners: Vec<Uuid> = jobs.iter().map(|j| j.practitioner_id).collect();
     practitioners.sort_unstable();
     practitioners.dedup();

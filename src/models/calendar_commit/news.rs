@@ -1,6 +1,7 @@
 //! What follows from a change: the audit trail, events for both sides, notifications, pushes.
 
-use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::{IntoSql, QueryResult};
 use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,14 +12,12 @@ use crate::domain::channel::Channel;
 use crate::domain::notify::{self, BookingNews, Notice};
 use crate::models::Conn;
 use crate::models::bookings::Booking;
+use crate::models::fixed::Fixed;
 use crate::models::notifications::{self, NewNotification};
 use crate::models::outbox::{self, NewPush};
-use crate::models::schema::booking_events;
 use crate::models::user_events::{self, NewUserEvent};
 
 /// One line of the audit trail.
-#[derive(Insertable)]
-#[diesel(table_name = booking_events)]
 pub(super) struct TrailEntry {
     booking_id: Uuid,
     version: i64,
@@ -87,9 +86,30 @@ pub(super) fn ended(
 }
 
 pub(super) async fn write_trail(conn: &mut Conn, trail: &[TrailEntry]) -> QueryResult<()> {
-    if !trail.is_empty() {
-        diesel::insert_into(booking_events::table).values(trail).execute(conn).await?;
+    struct Trail;
+    if trail.is_empty() {
+        return Ok(());
     }
+    let texts = |field: fn(&TrailEntry) -> Option<&str>| {
+        trail.iter().map(field).collect::<Vec<_>>().into_sql::<Array<Nullable<Text>>>()
+    };
+    let ids: Vec<Uuid> = trail.iter().map(|e| e.booking_id).collect();
+    let versions: Vec<i64> = trail.iter().map(|e| e.version).collect();
+    let actors: Vec<Option<Uuid>> = trail.iter().map(|e| e.actor_id).collect();
+    let data: Vec<&Value> = trail.iter().map(|e| &e.data).collect();
+    let binds = (
+        ids.into_sql::<Array<SqlUuid>>(),
+        versions.into_sql::<Array<BigInt>>(),
+        texts(|e| Some(e.action)),
+        texts(|e| e.from_status.as_deref()),
+        texts(|e| Some(&e.to_status)),
+        actors.into_sql::<Array<Nullable<SqlUuid>>>(),
+        texts(|e| e.reason.as_deref()),
+        data.into_sql::<Array<Jsonb>>(),
+    );
+    let insert = "INSERT INTO booking_events (booking_id, version, action, from_status, to_status,
+            actor_id, reason, data) SELECT * FROM unnest(";
+    Fixed::<_, _, ()>::new(Trail, insert, binds, ")").execute(conn).await?;
     Ok(())
 }
 
