@@ -51,5 +51,6 @@ mod stop;
 mod support;
 mod tour;
 mod trail;
+mod two_nodes;
 mod validation;
 mod waitlist;

@@ -15,18 +15,18 @@ use uuid::Uuid;
 use crate::support::postgres::connect;
 use crate::support::{Person, Practice, TestHub, rows};
 
-const RULES: CommitRules =
+pub const RULES: CommitRules =
     CommitRules { push_window: Duration::from_secs(60), commission_bps: 1_500 };
 
 /// Pairs of rows that block each other's time: what must never be.
-async fn overlaps(url: &str) -> usize {
+pub async fn overlaps(url: &str) -> usize {
     let from =
         "(SELECT * FROM bookings WHERE blocks) a JOIN (SELECT * FROM bookings WHERE blocks) b
            ON a.practitioner_id = b.practitioner_id AND a.id < b.id AND a.occupied && b.occupied";
     rows::count(url, from).await
 }
 
-fn minutes(n: i64) -> SignedDuration {
+pub fn minutes(n: i64) -> SignedDuration {
     SignedDuration::from_mins(n)
 }
 

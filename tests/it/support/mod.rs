@@ -2,6 +2,7 @@
 
 pub mod fake_google;
 pub mod hub;
+pub mod node;
 pub mod people;
 pub mod postgres;
 pub mod probe;
@@ -9,9 +10,11 @@ pub mod push_receiver;
 pub mod raw_socket;
 pub mod redis;
 pub mod rows;
+pub mod sabotage;
 pub mod socket;
 
 pub use hub::{Answer, TestHub};
+pub use node::Node;
 pub use people::{Person, Practice};
 pub use raw_socket::RawSocket;
 pub use socket::Socket;
