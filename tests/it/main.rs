@@ -18,6 +18,7 @@ mod cancellation;
 mod chat;
 mod chat_order;
 mod config;
+mod contention;
 mod conventions;
 mod fuzz;
 mod fuzz_world;
