@@ -145,7 +145,7 @@ impl Grid {
     }
 }
 
-/// How far ahead a start may lie. Days are local dates of the practitioner.
+/// How far ahead a start may lie. Days are dates of the practitioner, as `travel` defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Horizon {
     Unlimited,
