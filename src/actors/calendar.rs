@@ -165,8 +165,8 @@ impl CalendarActor {
         match outcome {
             Ok(Outcome::Booked(row)) => state.apply(row),
             Ok(Outcome::Series(rows)) => rows.iter().for_each(|row| state.apply(row)),
-            Ok(Outcome::Blocked(block)) => state.block(block),
-            Ok(Outcome::Unblocked(block)) => state.forget(block.id),
+            Ok(Outcome::Blocked(times)) => times.iter().for_each(|time| state.block(time)),
+            Ok(Outcome::Unblocked(times)) => times.iter().for_each(|time| state.forget(time.id)),
             // The database knew better, or nobody knows: read it again.
             Ok(Outcome::Taken | Outcome::Clashes(_) | Outcome::Scheduled(_))
             | Err(Error::Fault(_)) => self.reload(ctx),

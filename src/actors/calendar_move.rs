@@ -3,17 +3,16 @@
 
 use actix::{ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::calendar::{CalendarActor, Place};
 use super::calendar_place::{booked, check_seats};
 use super::error::{Error, Result};
 use crate::domain::access::Role;
+use crate::domain::availability::Hours;
 use crate::domain::busy::{Buffers, Viewpoint};
-use crate::domain::recurrence::{Every, Recurrence};
 use crate::domain::refusal::{Clash, Refusal};
-use crate::domain::time::{Interval, date_after};
+use crate::domain::time::Interval;
 use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{Command, Move, NewBooking, Outcome};
 
@@ -139,7 +138,7 @@ impl CalendarActor {
         let offer = state.offer(ask.first.service_id)?;
         check_seats(offer, ask.first.seats)?;
         let view = state.view(Some(ask.first.seeker_id), ask.first.seats.into(), now);
-        let starts = weekly(ask, state.zone());
+        let starts = weekly(ask, state.hours());
         let mut clashes = Vec::new();
         for start in &starts {
             match state.check(&offer.rules, *start, view) {
@@ -168,11 +167,9 @@ impl CalendarActor {
 }
 
 /// The starts of the series: the same time by the practitioner's clock.
-fn weekly(ask: &PlaceSeries, zone: &TimeZone) -> Vec<Timestamp> {
-    let first = zone.to_datetime(ask.first.start);
+fn weekly(ask: &PlaceSeries, hours: &Hours) -> Vec<Timestamp> {
     let days = i32::from(ask.every_weeks.get()).saturating_mul(7);
-    let last = i32::from(ask.count).saturating_sub(1).saturating_mul(days);
-    let every = Every::Weeks { step: ask.every_weeks, on: vec![first.weekday()] };
-    let until = date_after(first.date(), last);
-    Recurrence { first, every, until }.occurrences(zone)
+    let later = (1..i32::from(ask.count)).map(|n| n.saturating_mul(days));
+    let later = later.map(|days| hours.days_later(ask.first.start, days));
+    std::iter::once(ask.first.start).chain(later).collect()
 }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -94,9 +93,9 @@ impl CalendarState {
         Viewpoint { asker: asker.map(|id| id.as_u128()), seats, ..Viewpoint::at(now) }
     }
 
-    /// The practitioner's zone.
-    pub(super) fn zone(&self) -> &TimeZone {
-        self.hours.zone()
+    /// The hours of the practice.
+    pub(super) fn hours(&self) -> &Hours {
+        &self.hours
     }
 
     /// The starts of `service_id` that can be booked by `view`, whose sessions lie in `range`.

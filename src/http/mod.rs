@@ -1,6 +1,7 @@
 //! The HTTP floor: routes, extractors, the envelope, the upgrade to WebSocket.
 
 pub mod auth;
+pub mod blocks;
 pub mod body;
 pub mod bookings;
 pub mod calendars;
@@ -10,6 +11,7 @@ pub mod conversations;
 pub mod envelope;
 pub mod error;
 pub mod front;
+pub mod holidays;
 pub mod idempotency;
 pub mod notifications;
 pub mod openapi;
@@ -56,8 +58,10 @@ routes! {
     "/v1/practitioners/{id}/services" => { get practitioners::offers },
     "/v1/practitioners/{id}/services/{serviceId}" => { put practitioners::put_offer },
     "/v1/practitioners/{id}/availability" => { get calendars::slots, put calendars::put_schedule },
-    "/v1/practitioners/{id}/blocks" => { get calendars::blocks, post calendars::create_block },
-    "/v1/practitioners/{id}/blocks/{blockId}" => { delete calendars::delete_block },
+    "/v1/practitioners/{id}/schedule" => { get calendars::show_schedule },
+    "/v1/practitioners/{id}/blocks" => { get blocks::list, post blocks::create },
+    "/v1/practitioners/{id}/blocks/{blockId}" => { delete blocks::delete },
+    "/v1/holidays" => { get holidays::list },
 
     "/v1/holds" => { get bookings::holds, post bookings::hold },
     "/v1/holds/{id}" => { delete bookings::release },

@@ -7,8 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, bookings, calendars, catalogue, conversations, notifications, operations, practitioners,
-    rebooking, sessions, users, waitlist, ws,
+    auth, blocks, bookings, calendars, catalogue, conversations, holidays, notifications,
+    operations, practitioners, rebooking, sessions, users, waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -22,8 +22,8 @@ use super::{
         catalogue::list, catalogue::create,
         practitioners::list, practitioners::create, practitioners::show, practitioners::update,
         practitioners::offers, practitioners::put_offer,
-        calendars::slots, calendars::put_schedule,
-        calendars::blocks, calendars::create_block, calendars::delete_block,
+        calendars::slots, calendars::put_schedule, calendars::show_schedule,
+        blocks::list, blocks::create, blocks::delete, holidays::list,
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,
         bookings::extend, bookings::holds, rebooking::change, rebooking::series,

@@ -41,7 +41,8 @@ pub struct PracticeView {
     total_sessions: i32,
     /// IANA zone of the practice.
     time_zone: Value,
-    /// Weekly hours and overrides, as `PUT …/availability` takes them.
+    /// Weekly hours, overrides and holidays, for people to read. To edit, take `…/schedule`: where
+    /// the practitioner travels is not told here.
     #[schema(value_type = super::calendars::ScheduleBody)]
     availability: Value,
     /// What `PUT …/availability` takes as `version`.
@@ -51,7 +52,10 @@ pub struct PracticeView {
 }
 
 impl From<Practice> for PracticeView {
-    fn from(p: Practice) -> Self {
+    fn from(mut p: Practice) -> Self {
+        if let Some(schedule) = p.availability.as_object_mut() {
+            schedule.remove("travel");
+        }
         let currency = p.currency;
         Self {
             id: p.id,

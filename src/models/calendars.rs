@@ -53,6 +53,8 @@ pub struct Block {
     #[diesel(deserialize_as = jiff_diesel::Timestamp)]
     pub ends_at: Timestamp,
     pub reason: Option<String>,
+    /// Shared by the times of one recurrence.
+    pub series_id: Option<Uuid>,
 }
 
 /// The version of a calendar; `None` when there is no such practitioner.
@@ -139,40 +141,59 @@ pub async fn count_blocks(
         .await
 }
 
-/// Stores a blocked time.
-pub async fn insert_block(
+/// Stores blocked times.
+pub async fn insert_blocks(
     conn: &mut Conn,
     practitioner_id: Uuid,
-    block: &Block,
+    blocks: &[Block],
 ) -> QueryResult<()> {
-    diesel::insert_into(blocked_times::table)
-        .values((
+    let row = |block: &Block| {
+        (
             blocked_times::id.eq(block.id),
             blocked_times::practitioner_id.eq(practitioner_id),
             blocked_times::starts_at.eq(block.starts_at.to_diesel()),
             blocked_times::ends_at.eq(block.ends_at.to_diesel()),
-            blocked_times::reason.eq(block.reason.as_deref()),
-        ))
-        .execute(conn)
-        .await?;
+            blocked_times::reason.eq(block.reason.clone()),
+            blocked_times::series_id.eq(block.series_id),
+        )
+    };
+    let rows: Vec<_> = blocks.iter().map(row).collect();
+    diesel::insert_into(blocked_times::table).values(rows).execute(conn).await?;
     Ok(())
 }
 
-/// Removes a blocked time and returns it, if the practitioner has it.
-pub async fn remove_block(
+/// Removes a blocked time, or all of its series, and returns what is gone with the named one first;
+/// nothing if the practitioner does not have it. The caller holds the calendar's advisory lock.
+pub async fn remove_blocks(
     conn: &mut Conn,
     practitioner_id: Uuid,
     block_id: Uuid,
-) -> QueryResult<Option<Block>> {
-    diesel::delete(
-        blocked_times::table
-            .find(block_id)
-            .filter(blocked_times::practitioner_id.eq(practitioner_id)),
-    )
-    .returning(Block::as_returning())
-    .get_result(conn)
-    .await
-    .optional()
+    whole_series: bool,
+) -> QueryResult<Vec<Block>> {
+    let own = blocked_times::table.filter(blocked_times::practitioner_id.eq(practitioner_id));
+    let found: Option<Option<Uuid>> = own
+        .filter(blocked_times::id.eq(block_id))
+        .select(blocked_times::series_id)
+        .first(conn)
+        .await
+        .optional()?;
+    let mut gone: Vec<Block> = match found.map(|series| series.filter(|_| whole_series)) {
+        None => return Ok(Vec::new()),
+        Some(Some(series_id)) => {
+            diesel::delete(own.filter(blocked_times::series_id.eq(series_id)))
+                .returning(Block::as_returning())
+                .get_results(conn)
+                .await?
+        }
+        Some(None) => {
+            diesel::delete(own.filter(blocked_times::id.eq(block_id)))
+                .returning(Block::as_returning())
+                .get_results(conn)
+                .await?
+        }
+    };
+    gone.sort_by_key(|block| (block.id != block_id, block.starts_at));
+    Ok(gone)
 }
 
 /// Replaces the schedule if its version is still `expected` (any when `None`). Returns the new

@@ -20,6 +20,7 @@ diesel::table! {
         ends_at -> Timestamptz,
         reason -> Nullable<Varchar>,
         created_at -> Timestamptz,
+        series_id -> Nullable<Uuid>,
     }
 }
 

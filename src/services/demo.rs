@@ -264,5 +264,5 @@ fn schedule(p: &Practitioner) -> Schedule {
             end: (*end).to_owned(),
         })
     });
-    Schedule { time_zone: p.zone.to_owned(), weekly: ranges.collect(), overrides: Vec::new() }
+    Schedule { time_zone: p.zone.to_owned(), weekly: ranges.collect(), ..Schedule::default() }
 }

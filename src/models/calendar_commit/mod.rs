@@ -7,6 +7,7 @@
 //!
 //! A time that becomes free goes to whoever waits for it in the same transaction, see `waiting`.
 
+mod blocks;
 mod holds;
 mod insert;
 mod moves;
@@ -100,10 +101,15 @@ pub enum Command {
         /// The version that they saw, if they said so.
         expected_version: Option<i64>,
     },
-    /// Close a time. Bookings in it stay.
-    Block(Block),
+    /// Close times: one, or a series. Bookings in them stay.
+    Block(Vec<Block>),
     /// Open a closed time again.
-    Unblock(Uuid),
+    Unblock {
+        /// The blocked time.
+        block_id: Uuid,
+        /// Whether all times of its series are meant.
+        whole_series: bool,
+    },
     /// Add an offer or change it. What was booked before keeps its price.
     PutOffer(Offer),
     /// Replace the weekly hours, overrides and zone.
@@ -130,10 +136,10 @@ pub enum Outcome {
     Clashes(Vec<Timestamp>),
     /// The job was refused; nothing of it is stored.
     Refused(Refusal),
-    /// The time is closed.
-    Blocked(Block),
-    /// The time is open again.
-    Unblocked(Block),
+    /// The times are closed.
+    Blocked(Vec<Block>),
+    /// The times are open again; the one that was named is the first.
+    Unblocked(Vec<Block>),
     /// The schedule has this version.
     Scheduled(i64),
     /// Done, with nothing to tell.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::insert::{self, NewBooking};
 use super::{
-    Command, CommitRules, Job, Ledger, Outcome, freed, give_back, holds, moves, news, reload,
+    Command, CommitRules, Job, Ledger, Outcome, blocks, give_back, holds, moves, news, reload,
 };
 use crate::domain::access::{Relation, Role};
 use crate::domain::booking::{self, Facts, Status, Step};
@@ -41,20 +41,9 @@ pub(super) async fn take(
         Command::Step { booking_id, .. } | Command::Edit { booking_id, .. } => {
             change(conn, rules, job, *booking_id, ledger).await?
         }
-        Command::Block(block) => {
-            calendars::insert_block(conn, job.practitioner_id, block).await?;
-            ledger.changed(job.practitioner_id, block.starts_at, block.ends_at, "busy");
-            Outcome::Blocked(block.clone())
-        }
-        Command::Unblock(id) => {
-            match calendars::remove_block(conn, job.practitioner_id, *id).await? {
-                Some(block) => {
-                    let span = (block.starts_at, block.ends_at);
-                    freed(conn, job.practitioner_id, span, ledger).await?;
-                    Outcome::Unblocked(block)
-                }
-                None => Outcome::Refused(Refusal::NotFound("block")),
-            }
+        Command::Block(times) => blocks::block(conn, job, times, ledger).await?,
+        Command::Unblock { block_id, whole_series } => {
+            blocks::unblock(conn, job, *block_id, *whole_series, ledger).await?
         }
         Command::PutOffer(offer) => {
             catalogue::put_offer(conn, offer).await?;
