@@ -40,9 +40,9 @@ async fn somebody_waits(url: &str) {
 
 fn block(practice: &Practice, slot: i64) -> Job {
     let (starts_at, ends_at) = (practice.slot(slot), practice.slot(slot + 1));
-    let block = Block { id: Uuid::now_v7(), starts_at, ends_at, reason: None };
+    let block = Block { id: Uuid::now_v7(), starts_at, ends_at, reason: None, series_id: None };
     let practitioner_id = practice.id.parse().unwrap();
-    Job { practitioner_id, actor: None, command: Command::Block(block) }
+    Job { practitioner_id, actor: None, command: Command::Block(vec![block]) }
 }
 
 #[tokio::test]

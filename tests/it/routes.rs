@@ -22,6 +22,7 @@ const PUBLIC: &[(&str, &str)] = &[
     ("get", "/v1/practitioners/{id}"),
     ("get", "/v1/practitioners/{id}/services"),
     ("get", "/v1/practitioners/{id}/availability"),
+    ("get", "/v1/holidays"),
     ("get", "/v1/notifications/vapid-public-key"),
     // A browser's token comes with the first frame.
     ("get", "/v1/ws"),
@@ -40,6 +41,7 @@ const PROTECTED: &[(&str, &str)] = &[
     ("put", "/v1/practitioners/{id}"),
     ("put", "/v1/practitioners/{id}/services/{serviceId}"),
     ("put", "/v1/practitioners/{id}/availability"),
+    ("get", "/v1/practitioners/{id}/schedule"),
     ("get", "/v1/practitioners/{id}/blocks"),
     ("post", "/v1/practitioners/{id}/blocks"),
     ("delete", "/v1/practitioners/{id}/blocks/{blockId}"),
