@@ -27,7 +27,8 @@ use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
 use crate::config::{Config, ConfigError};
 use crate::domain::channel::Channel;
 use crate::jobs::deliver::Deliverer;
-use crate::jobs::{deliver, sweep};
+use crate::jobs::remind::Reminder;
+use crate::jobs::{deliver, remind, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
@@ -42,6 +43,7 @@ use crate::services::chat::Chat;
 use crate::services::demo::Demo;
 use crate::services::inbox::Inbox;
 use crate::services::practices::Practices;
+use crate::services::preferences::NotificationPreferences;
 use crate::services::users::Users;
 
 /// The name of the hub's database in its private PostgreSQL.
@@ -158,6 +160,7 @@ pub struct Services {
     pub bookings: web::Data<Bookings>,
     pub chat: web::Data<Chat>,
     pub inbox: web::Data<Inbox>,
+    pub preferences: web::Data<NotificationPreferences>,
 }
 
 /// A running hub.
@@ -210,7 +213,13 @@ impl Hub {
             push: world.push.clone(),
             endpoints: world.endpoints,
         };
+        let reminder = Reminder {
+            pool: world.pool.clone(),
+            fanout: world.fanout.clone(),
+            push_window: config.push.window,
+        };
         let jobs = vec![
+            tokio::spawn(remind::run(reminder, stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
         ];
@@ -317,6 +326,7 @@ impl World {
             bookings: web::Data::new(bookings),
             chat: web::Data::new(chat),
             inbox: web::Data::new(inbox),
+            preferences: web::Data::new(NotificationPreferences::new(pool())),
         })
     }
 }

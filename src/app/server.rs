@@ -73,6 +73,7 @@ pub(super) fn start(
             .app_data(services.bookings.clone())
             .app_data(services.chat.clone())
             .app_data(services.inbox.clone())
+            .app_data(services.preferences.clone())
             .wrap(middleware::from_fn(front))
             .configure(configure)
     })

@@ -15,6 +15,7 @@ pub mod notifications;
 pub mod openapi;
 pub mod operations;
 pub mod practitioners;
+pub mod preferences;
 pub mod sessions;
 pub mod users;
 pub mod ws;
@@ -70,6 +71,7 @@ routes! {
     "/v1/bookings/{id}/no-show" => { post sessions::no_show },
     "/v1/bookings/{id}/events" => { get bookings::events },
 
+
     "/v1/conversations" => { get conversations::list, post conversations::create },
     "/v1/conversations/{id}" => { get conversations::show },
     "/v1/conversations/{id}/messages" => { get conversations::history, post conversations::send },
@@ -78,6 +80,7 @@ routes! {
     "/v1/notifications" => { get notifications::list },
     "/v1/notifications/read" => { post notifications::read },
     "/v1/notifications/vapid-public-key" => { get notifications::vapid_public_key },
+    "/v1/notifications/preferences" => { get preferences::show, put preferences::update },
     "/v1/notifications/devices" => { get notifications::devices, post notifications::register },
     "/v1/notifications/devices/{id}" => { delete notifications::forget },
 

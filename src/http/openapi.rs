@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi};
 use super::error;
 use super::{
     auth, bookings, calendars, catalogue, conversations, notifications, operations, practitioners,
-    sessions, users, ws,
+    preferences, sessions, users, ws,
 };
 
 #[derive(OpenApi)]
@@ -31,6 +31,7 @@ use super::{
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,
         notifications::devices, notifications::register, notifications::forget,
+        preferences::show, preferences::update,
         ws::upgrade,
     ),
     modifiers(&Common)

@@ -143,6 +143,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    notification_preferences (user_id) {
+        user_id -> Uuid,
+        preferences -> Jsonb,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     notifications (id) {
         id -> Uuid,
         user_id -> Uuid,
@@ -166,6 +174,7 @@ diesel::table! {
         state -> Varchar,
         not_before -> Timestamptz,
         created_at -> Timestamptz,
+        held -> Bool,
     }
 }
 
@@ -224,6 +233,8 @@ diesel::table! {
         version -> Int8,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        review_count -> Int4,
+        rating_sum -> Int4,
     }
 }
 
@@ -253,6 +264,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    reminders (booking_id, user_id, lead_minutes) {
+        booking_id -> Uuid,
+        user_id -> Uuid,
+        lead_minutes -> Int4,
+        due_at -> Timestamptz,
+        state -> Varchar,
+        notification_id -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
     reviews (id) {
         id -> Uuid,
         booking_id -> Uuid,
@@ -263,6 +285,7 @@ diesel::table! {
         is_anonymous -> Bool,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        removed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -355,6 +378,9 @@ diesel::joinable!(booking_events -> users (actor_id));
 diesel::joinable!(booking_events -> bookings (booking_id));
 diesel::joinable!(payments -> bookings (booking_id));
 diesel::joinable!(reviews -> bookings (booking_id));
+diesel::joinable!(reminders -> bookings (booking_id));
+diesel::joinable!(reminders -> users (user_id));
+diesel::joinable!(notification_preferences -> users (user_id));
 diesel::joinable!(conversations -> users (created_by));
 diesel::joinable!(conversation_members -> users (user_id));
 diesel::joinable!(conversation_members -> conversations (conversation_id));
@@ -381,6 +407,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     devices,
     idempotency_keys,
     messages,
+    notification_preferences,
     notifications,
     outbox,
     payments,
@@ -388,6 +415,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     practitioners,
     push_deliveries,
     refresh_tokens,
+    reminders,
     reviews,
     service_categories,
     services,

@@ -9,6 +9,7 @@ pub mod chat;
 pub mod demo;
 pub mod inbox;
 pub mod practices;
+pub mod preferences;
 pub mod users;
 
 use crate::actors::error::Error;

@@ -65,6 +65,8 @@ const PROTECTED: &[(&str, &str)] = &[
     ("post", "/v1/conversations/{id}/read"),
     ("get", "/v1/notifications"),
     ("post", "/v1/notifications/read"),
+    ("get", "/v1/notifications/preferences"),
+    ("put", "/v1/notifications/preferences"),
     ("get", "/v1/notifications/devices"),
     ("post", "/v1/notifications/devices"),
     ("delete", "/v1/notifications/devices/{id}"),

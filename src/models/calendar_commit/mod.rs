@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::bookings::Booking;
 use super::calendars::{self, Block, Change};
 use super::catalogue::Offer;
+use super::notices::Addressed;
 use super::user_events::NewUserEvent;
 use super::{Conn, bookings};
 use crate::domain::access::Role;
@@ -147,7 +148,11 @@ struct Ledger {
     changes: BTreeMap<Uuid, Vec<Change>>,
     hours_changed: Vec<Uuid>,
     events: Vec<NewUserEvent>,
-    notices: Vec<news::Addressed>,
+    notices: Vec<Addressed>,
+    /// Bookings whose reminders are to be written, if they are confirmed in the end.
+    agreed: Vec<Uuid>,
+    /// Bookings whose reminders are to be called off, before others are written.
+    over: Vec<Uuid>,
 }
 
 impl Ledger {

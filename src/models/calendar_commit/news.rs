@@ -7,14 +7,12 @@ use uuid::Uuid;
 
 use super::{CommitRules, Ledger, Placement, StoredEvent};
 use crate::domain::booking::{Status, Step};
-use crate::domain::channel::Channel;
-use crate::domain::notify::{self, BookingNews, Notice};
-use crate::models::Conn;
+use crate::domain::notify::{self, BookingNews};
 use crate::models::bookings::Booking;
-use crate::models::notifications::{self, NewNotification};
-use crate::models::outbox::{self, NewPush};
+use crate::models::notices::{self, Addressed};
 use crate::models::schema::booking_events;
-use crate::models::user_events::{self, NewUserEvent};
+use crate::models::user_events::NewUserEvent;
+use crate::models::{Conn, reminders};
 
 /// One line of the audit trail.
 #[derive(Insertable)]
@@ -27,12 +25,6 @@ pub(super) struct TrailEntry {
     to_status: String,
     actor_id: Option<Uuid>,
     reason: Option<String>,
-}
-
-/// A notice and who gets it.
-pub(super) struct Addressed {
-    user_id: Uuid,
-    notice: Notice,
 }
 
 /// Notes that `row` was changed by `action` into what it is now.
@@ -77,12 +69,22 @@ pub(super) fn placed(ledger: &mut Ledger, actor: Option<Uuid>, row: &Booking, ho
 pub(super) fn booked(ledger: &mut Ledger, row: &Booking, status: Status) {
     let news =
         if status == Status::Confirmed { BookingNews::Booked } else { BookingNews::Requested };
+    if status == Status::Confirmed {
+        ledger.agreed.push(row.id);
+    }
     both_sides(ledger, "booking:created", row);
     notice(ledger, row.practitioner_user_id, news, row);
 }
 
 /// A booking took a step; the other side is notified.
 pub(super) fn stepped(ledger: &mut Ledger, row: &Booking, step: Step, actor: Option<Uuid>) {
+    match step {
+        Step::Release => {}
+        Step::Confirm => ledger.agreed.push(row.id),
+        Step::Decline | Step::Cancel | Step::Start | Step::End | Step::NoShow => {
+            ledger.over.push(row.id);
+        }
+    }
     let (event, news) = match step {
         Step::Release => return,
         Step::Confirm => ("booking:updated", BookingNews::Confirmed),
@@ -116,54 +118,20 @@ fn both_sides(ledger: &mut Ledger, event: &'static str, row: &Booking) {
 fn notice(ledger: &mut Ledger, user_id: Uuid, news: BookingNews, row: &Booking) {
     let starts_at = row.scheduled_at.to_string();
     let notice = notify::booking(news, row.id, &row.service_name, &starts_at);
-    ledger.notices.push(Addressed { user_id, notice });
+    ledger.notices.push(Addressed::new(user_id, notice));
 }
 
-/// Stores notifications with their pushes, and all user events; adds them to `stored`.
+/// Keeps the reminders, then stores notifications with their pushes, and all user events; adds
+/// them to `stored`.
 pub(super) async fn tell(
     conn: &mut Conn,
     rules: CommitRules,
     ledger: &mut Ledger,
     stored: &mut Vec<StoredEvent>,
 ) -> QueryResult<()> {
-    let mut rows = Vec::new();
-    let mut pushes = Vec::new();
-    for Addressed { user_id, notice } in ledger.notices.drain(..) {
-        let id = Uuid::now_v7();
-        let data = json!({
-            "notificationId": id, "kind": notice.kind, "title": notice.title,
-            "body": notice.body, "data": notice.data,
-        });
-        pushes.push(NewPush {
-            id: Uuid::now_v7(),
-            user_id,
-            topic: "notifications".to_owned(),
-            topic_seq: None,
-            dedupe_key: id.to_string(),
-            payload: data.clone(),
-        });
-        ledger.events.push(NewUserEvent { user_id, event: "notification:new", data });
-        rows.push(NewNotification {
-            id,
-            user_id,
-            kind: notice.kind.to_owned(),
-            title: notice.title.to_owned(),
-            body: notice.body,
-            data: notice.data,
-        });
-    }
-    notifications::insert(conn, &rows).await?;
-    outbox::insert(conn, &pushes, rules.push_window).await?;
-    let at = jiff::Timestamp::from(super::steps::statement_time(conn).await?);
-    let seqs = user_events::append(conn, &ledger.events, at).await?;
-    for (event, seq) in ledger.events.drain(..).zip(seqs) {
-        stored.push(StoredEvent {
-            channel: Channel::User(event.user_id),
-            seq,
-            event: event.event,
-            at,
-            data: event.data,
-        });
-    }
+    reminders::cancel(conn, &ledger.over).await?;
+    reminders::schedule(conn, &ledger.agreed).await?;
+    let (events, told) = (std::mem::take(&mut ledger.events), std::mem::take(&mut ledger.notices));
+    stored.extend(notices::tell(conn, rules.push_window, events, told).await?);
     Ok(())
 }
