@@ -44,6 +44,7 @@ use crate::services::demo::Demo;
 use crate::services::inbox::Inbox;
 use crate::services::practices::Practices;
 use crate::services::preferences::NotificationPreferences;
+use crate::services::reviews::Reviews;
 use crate::services::users::Users;
 
 /// The name of the hub's database in its private PostgreSQL.
@@ -161,6 +162,7 @@ pub struct Services {
     pub chat: web::Data<Chat>,
     pub inbox: web::Data<Inbox>,
     pub preferences: web::Data<NotificationPreferences>,
+    pub reviews: web::Data<Reviews>,
 }
 
 /// A running hub.
@@ -318,6 +320,7 @@ impl World {
         let chat = Chat::new(pool(), self.conversations.clone(), self.fanout.clone());
         let bookings = Bookings::new(pool(), self.calendars.clone(), config.booking.hold_ttl);
         let inbox = Inbox::new(pool(), self.fanout.clone(), self.push.clone(), self.endpoints);
+        let reviews = Reviews::new(pool(), self.fanout.clone(), config.push.window);
         Ok(Services {
             auth: web::Data::new(auth),
             users: web::Data::new(Users::new(pool())),
@@ -327,6 +330,7 @@ impl World {
             chat: web::Data::new(chat),
             inbox: web::Data::new(inbox),
             preferences: web::Data::new(NotificationPreferences::new(pool())),
+            reviews: web::Data::new(reviews),
         })
     }
 }

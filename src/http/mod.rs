@@ -7,6 +7,7 @@ pub mod calendars;
 pub mod caller;
 pub mod catalogue;
 pub mod conversations;
+pub mod cursor;
 pub mod envelope;
 pub mod error;
 pub mod front;
@@ -16,6 +17,7 @@ pub mod openapi;
 pub mod operations;
 pub mod practitioners;
 pub mod preferences;
+pub mod reviews;
 pub mod sessions;
 pub mod users;
 pub mod ws;
@@ -71,6 +73,9 @@ routes! {
     "/v1/bookings/{id}/no-show" => { post sessions::no_show },
     "/v1/bookings/{id}/events" => { get bookings::events },
 
+    "/v1/practitioners/{id}/reviews" => { get reviews::list },
+    "/v1/reviews" => { get reviews::own, post reviews::create },
+    "/v1/reviews/{id}" => { put reviews::update, delete reviews::remove },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
     "/v1/conversations/{id}" => { get conversations::show },

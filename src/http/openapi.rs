@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi};
 use super::error;
 use super::{
     auth, bookings, calendars, catalogue, conversations, notifications, operations, practitioners,
-    preferences, sessions, users, ws,
+    preferences, reviews, sessions, users, ws,
 };
 
 #[derive(OpenApi)]
@@ -27,6 +27,7 @@ use super::{
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,
         bookings::extend, sessions::start, sessions::end, sessions::no_show,
+        reviews::list, reviews::own, reviews::create, reviews::update, reviews::remove,
         conversations::list, conversations::create, conversations::show, conversations::history,
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,

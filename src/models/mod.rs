@@ -19,6 +19,7 @@ pub mod pool;
 pub mod practitioners;
 pub mod preferences;
 pub mod reminders;
+pub mod reviews;
 pub mod schema;
 pub mod sessions;
 pub mod user_events;

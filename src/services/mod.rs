@@ -10,6 +10,7 @@ pub mod demo;
 pub mod inbox;
 pub mod practices;
 pub mod preferences;
+pub mod reviews;
 pub mod users;
 
 use crate::actors::error::Error;

@@ -36,6 +36,8 @@ mod push_web_keys;
 mod races;
 mod reminders;
 mod resume;
+mod review_counts;
+mod reviews;
 mod routes;
 mod schema;
 mod sessions;

@@ -22,6 +22,7 @@ const PUBLIC: &[(&str, &str)] = &[
     ("get", "/v1/practitioners/{id}"),
     ("get", "/v1/practitioners/{id}/services"),
     ("get", "/v1/practitioners/{id}/availability"),
+    ("get", "/v1/practitioners/{id}/reviews"),
     ("get", "/v1/notifications/vapid-public-key"),
     // A browser's token comes with the first frame.
     ("get", "/v1/ws"),
@@ -57,6 +58,10 @@ const PROTECTED: &[(&str, &str)] = &[
     ("post", "/v1/bookings/{id}/decline"),
     ("post", "/v1/bookings/{id}/cancel"),
     ("get", "/v1/bookings/{id}/events"),
+    ("get", "/v1/reviews"),
+    ("post", "/v1/reviews"),
+    ("put", "/v1/reviews/{id}"),
+    ("delete", "/v1/reviews/{id}"),
     ("get", "/v1/conversations"),
     ("post", "/v1/conversations"),
     ("get", "/v1/conversations/{id}"),

@@ -49,4 +49,13 @@ impl TestHub {
         let path = format!("/v1/bookings/{booking}/{step}");
         practice.person.post(self, &path, json!({})).await.data(200)
     }
+
+    /// The id of a booking whose session took place: of `slot`, as many days ago.
+    pub async fn completed(&self, practice: &Practice, seeker: &Person, slot: i64) -> String {
+        let id = self.agreed(practice, seeker, slot).await;
+        self.begins_in(&id, -86_400 * (slot + 1)).await;
+        self.step(practice, &id, "start").await;
+        self.step(practice, &id, "end").await;
+        id
+    }
 }
