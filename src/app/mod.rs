@@ -27,7 +27,8 @@ use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
 use crate::config::{Config, ConfigError};
 use crate::domain::channel::Channel;
 use crate::jobs::deliver::Deliverer;
-use crate::jobs::{deliver, sweep};
+use crate::jobs::remind::Reminder;
+use crate::jobs::{deliver, remind, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
@@ -42,6 +43,8 @@ use crate::services::chat::Chat;
 use crate::services::demo::Demo;
 use crate::services::inbox::Inbox;
 use crate::services::practices::Practices;
+use crate::services::preferences::NotificationPreferences;
+use crate::services::reviews::Reviews;
 use crate::services::users::Users;
 use crate::services::waitlist::Waitlist;
 
@@ -160,6 +163,8 @@ pub struct Services {
     pub waitlist: web::Data<Waitlist>,
     pub chat: web::Data<Chat>,
     pub inbox: web::Data<Inbox>,
+    pub preferences: web::Data<NotificationPreferences>,
+    pub reviews: web::Data<Reviews>,
 }
 
 /// A running hub.
@@ -212,7 +217,13 @@ impl Hub {
             push: world.push.clone(),
             endpoints: world.endpoints,
         };
+        let reminder = Reminder {
+            pool: world.pool.clone(),
+            fanout: world.fanout.clone(),
+            push_window: config.push.window,
+        };
         let jobs = vec![
+            tokio::spawn(remind::run(reminder, stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
         ];
@@ -309,6 +320,7 @@ impl World {
         let chat = Chat::new(pool(), self.conversations.clone(), self.fanout.clone());
         let bookings = Bookings::new(pool(), self.calendars.clone(), config.booking.hold_ttl);
         let inbox = Inbox::new(pool(), self.fanout.clone(), self.push.clone(), self.endpoints);
+        let reviews = Reviews::new(pool(), self.fanout.clone(), config.push.window);
         Ok(Services {
             auth: web::Data::new(auth),
             users: web::Data::new(Users::new(pool())),
@@ -318,6 +330,8 @@ impl World {
             waitlist: web::Data::new(Waitlist::new(pool(), self.calendars.clone())),
             chat: web::Data::new(chat),
             inbox: web::Data::new(inbox),
+            preferences: web::Data::new(NotificationPreferences::new(pool())),
+            reviews: web::Data::new(reviews),
         })
     }
 }

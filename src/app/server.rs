@@ -74,6 +74,8 @@ pub(super) fn start(
             .app_data(services.waitlist.clone())
             .app_data(services.chat.clone())
             .app_data(services.inbox.clone())
+            .app_data(services.preferences.clone())
+            .app_data(services.reviews.clone())
             .wrap(middleware::from_fn(front))
             .configure(configure)
     })

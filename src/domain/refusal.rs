@@ -83,6 +83,11 @@ pub enum Refusal {
         /// The version that is current.
         current: i64,
     },
+    /// What can be changed for some days only has been there for longer.
+    EditClosed {
+        /// How many days.
+        days: i64,
+    },
     /// The same `Idempotency-Key` came with another request.
     IdempotencyConflict,
     /// The first request with this `Idempotency-Key` is still running.

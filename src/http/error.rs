@@ -64,6 +64,7 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::HoldExpired
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
+        | Refusal::EditClosed { .. }
         | Refusal::TooManySubscriptions { .. }
         | Refusal::IdempotencyInFlight => StatusCode::CONFLICT,
         Refusal::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -95,6 +96,7 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::HoldExpired => "hold_expired",
         Refusal::InvalidTransition { .. } => "invalid_transition",
         Refusal::VersionConflict { .. } => "version_conflict",
+        Refusal::EditClosed { .. } => "edit_closed",
         Refusal::IdempotencyConflict => "idempotency_conflict",
         Refusal::IdempotencyInFlight => "idempotency_in_flight",
         Refusal::RateLimited(_) => "rate_limited",
@@ -132,6 +134,7 @@ pub fn message(error: &Error) -> String {
             format!("A booking that is {state} can not take this step.")
         }
         Refusal::VersionConflict { .. } => "It was changed meanwhile; read it again.".to_owned(),
+        Refusal::EditClosed { days } => format!("It could be changed for {days} days."),
         Refusal::IdempotencyConflict => {
             "This Idempotency-Key was used with another request.".to_owned()
         }
@@ -165,6 +168,7 @@ pub fn details(error: &Error) -> Option<Value> {
             Some(json!({ "state": state, "version": version }))
         }
         Refusal::VersionConflict { current } => Some(json!({ "version": current })),
+        Refusal::EditClosed { days } => Some(json!({ "days": days })),
         Refusal::PayloadTooLarge { limit } | Refusal::TooManySubscriptions { limit } => {
             Some(json!({ "limit": limit }))
         }
@@ -215,6 +219,7 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::HoldExpired
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
+        | Refusal::EditClosed { .. }
         | Refusal::IdempotencyConflict
         | Refusal::PayloadTooLarge { .. }
         | Refusal::UnknownOp
@@ -268,6 +273,7 @@ pub fn codes() -> Vec<Error> {
         Refusal::HoldExpired,
         Refusal::InvalidTransition { state: "cancelled", version: 1 },
         Refusal::VersionConflict { current: 1 },
+        Refusal::EditClosed { days: crate::domain::review::EDIT_DAYS },
         Refusal::IdempotencyConflict,
         Refusal::IdempotencyInFlight,
         Refusal::RateLimited(wait),

@@ -8,6 +8,7 @@ pub mod calendars;
 pub mod caller;
 pub mod catalogue;
 pub mod conversations;
+pub mod cursor;
 pub mod envelope;
 pub mod error;
 pub mod front;
@@ -17,7 +18,9 @@ pub mod notifications;
 pub mod openapi;
 pub mod operations;
 pub mod practitioners;
+pub mod preferences;
 pub mod rebooking;
+pub mod reviews;
 pub mod sessions;
 pub mod users;
 pub mod waitlist;
@@ -79,6 +82,10 @@ routes! {
     "/v1/waitlist" => { get waitlist::list, post waitlist::join },
     "/v1/waitlist/{id}" => { delete waitlist::leave },
 
+    "/v1/practitioners/{id}/reviews" => { get reviews::list },
+    "/v1/reviews" => { get reviews::own, post reviews::create },
+    "/v1/reviews/{id}" => { put reviews::update, delete reviews::remove },
+
     "/v1/conversations" => { get conversations::list, post conversations::create },
     "/v1/conversations/{id}" => { get conversations::show },
     "/v1/conversations/{id}/messages" => { get conversations::history, post conversations::send },
@@ -87,6 +94,7 @@ routes! {
     "/v1/notifications" => { get notifications::list },
     "/v1/notifications/read" => { post notifications::read },
     "/v1/notifications/vapid-public-key" => { get notifications::vapid_public_key },
+    "/v1/notifications/preferences" => { get preferences::show, put preferences::update },
     "/v1/notifications/devices" => { get notifications::devices, post notifications::register },
     "/v1/notifications/devices/{id}" => { delete notifications::forget },
 

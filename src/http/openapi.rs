@@ -8,7 +8,7 @@ use utoipa::{Modify, OpenApi};
 use super::error;
 use super::{
     auth, blocks, bookings, calendars, catalogue, conversations, holidays, notifications,
-    operations, practitioners, rebooking, sessions, users, waitlist, ws,
+    operations, practitioners, preferences, rebooking, reviews, sessions, users, waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -29,10 +29,12 @@ use super::{
         bookings::extend, bookings::holds, rebooking::change, rebooking::series,
         waitlist::join, waitlist::list, waitlist::leave,
         sessions::start, sessions::end, sessions::no_show,
+        reviews::list, reviews::own, reviews::create, reviews::update, reviews::remove,
         conversations::list, conversations::create, conversations::show, conversations::history,
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,
         notifications::devices, notifications::register, notifications::forget,
+        preferences::show, preferences::update,
         ws::upgrade,
     ),
     modifiers(&Common)

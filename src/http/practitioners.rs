@@ -38,6 +38,8 @@ pub struct PracticeView {
     verification_status: String,
     /// Mean of the reviews, 0 when there are none.
     rating: f64,
+    /// How many reviews that is the mean of.
+    review_count: i32,
     total_sessions: i32,
     /// IANA zone of the practice.
     time_zone: Value,
@@ -70,6 +72,7 @@ impl From<Practice> for PracticeView {
             certifications: p.certifications,
             verification_status: p.verification_status,
             rating: p.rating,
+            review_count: p.review_count,
             total_sessions: p.total_sessions,
             time_zone: p.availability.get("timeZone").cloned().unwrap_or(Value::Null),
             availability: p.availability,

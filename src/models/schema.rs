@@ -156,6 +156,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    notification_preferences (user_id) {
+        user_id -> Uuid,
+        preferences -> Jsonb,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     notifications (id) {
         id -> Uuid,
         user_id -> Uuid,
@@ -179,6 +187,7 @@ diesel::table! {
         state -> Varchar,
         not_before -> Timestamptz,
         created_at -> Timestamptz,
+        held -> Bool,
     }
 }
 
@@ -240,6 +249,8 @@ diesel::table! {
         version -> Int8,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        review_count -> Int4,
+        rating_sum -> Int4,
     }
 }
 
@@ -269,6 +280,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    reminders (booking_id, user_id, lead_minutes) {
+        booking_id -> Uuid,
+        user_id -> Uuid,
+        lead_minutes -> Int4,
+        due_at -> Timestamptz,
+        state -> Varchar,
+        notification_id -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
     reviews (id) {
         id -> Uuid,
         booking_id -> Uuid,
@@ -279,6 +301,7 @@ diesel::table! {
         is_anonymous -> Bool,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        removed_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -399,6 +422,9 @@ diesel::joinable!(bookings -> group_sessions (group_session_id));
 diesel::joinable!(waitlist -> services (service_id));
 diesel::joinable!(payments -> bookings (booking_id));
 diesel::joinable!(reviews -> bookings (booking_id));
+diesel::joinable!(reminders -> bookings (booking_id));
+diesel::joinable!(reminders -> users (user_id));
+diesel::joinable!(notification_preferences -> users (user_id));
 diesel::joinable!(conversations -> users (created_by));
 diesel::joinable!(conversation_members -> users (user_id));
 diesel::joinable!(conversation_members -> conversations (conversation_id));
@@ -426,6 +452,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     group_sessions,
     idempotency_keys,
     messages,
+    notification_preferences,
     notifications,
     outbox,
     payments,
@@ -433,6 +460,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     practitioners,
     push_deliveries,
     refresh_tokens,
+    reminders,
     reviews,
     service_categories,
     services,

@@ -9,6 +9,8 @@ pub mod chat;
 pub mod demo;
 pub mod inbox;
 pub mod practices;
+pub mod preferences;
+pub mod reviews;
 pub mod users;
 pub mod waitlist;
 

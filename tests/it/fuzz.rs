@@ -77,6 +77,7 @@ fn requests(world: &World) -> BoxedStrategy<Request> {
         "specialization",
         "language",
         "version",
+        "cursor",
         "x",
     ];
     let name = proptest::sample::select(names.map(ToOwned::to_owned).to_vec());

@@ -85,6 +85,11 @@ impl World {
             json!({ "seq": 1 }),
             json!({ "notificationId": self.ids[5] }),
             json!({ "upTo": self.ids[5] }),
+            json!({ "bookingId": self.ids[2], "rating": 5, "comment": "c", "isAnonymous": true }),
+            json!({ "rating": 4, "comment": "c" }),
+            json!({ "push": { "booking": true, "message": false }, "reminders":
+                { "dayBefore": true, "hourBefore": false }, "quietHours":
+                { "from": "22:00", "to": "07:00", "timeZone": "Asia/Kolkata" } }),
             json!({ "fcm": { "token": "t".repeat(100) }, "label": "l" }),
             json!({ "webPush": { "endpoint": "https://push.example.net/x",
                 "expirationTime": null, "keys": { "p256dh": "x", "auth": "y" } } }),

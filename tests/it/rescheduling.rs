@@ -184,3 +184,31 @@ async fn the_seekers_words_can_be_changed_by_the_seeker() {
     let late = b.seeker.put(&b.hub, &b.path(), json!({ "notes": "late" })).await;
     assert_eq!(late.refused(409, "invalid_transition")["details"]["state"], "cancelled");
 }
+
+/// Reminders follow a booking to its new time, and end where it is a request again.
+#[tokio::test]
+async fn reminders_move_along() {
+    let b = Booked::at(10, confirmed()).await;
+    let waiting = async || {
+        let sql =
+            "SELECT booking_id || ' ' || (extract(epoch FROM scheduled_at - due_at) / 60)::int
+            FROM reminders JOIN bookings ON id = booking_id WHERE state = 'waiting' ORDER BY 1";
+        rows::column(&b.hub.database_url, sql).await
+    };
+    let both_sides_of = |id: &str| {
+        let lines = [format!("{id} 1440"), format!("{id} 60")];
+        lines.iter().flat_map(|line| [line.clone(), line.clone()]).collect::<Vec<_>>()
+    };
+    assert_eq!(waiting().await, both_sides_of(&b.id));
+    let to = json!({ "startsAt": b.practice.slot(40) });
+    let moved = b.practice.person.put(&b.hub, &b.path(), to).await.data(200);
+    let id = moved["id"].as_str().unwrap();
+    assert_eq!(waiting().await, both_sides_of(id));
+    let offer = json!({ "price": { "amount": 150_000, "currency": "INR" }, "durationMinutes": 60 });
+    let service = format!("/v1/practitioners/{}/services/{}", b.practice.id, b.practice.service_id);
+    b.practice.person.put(&b.hub, &service, offer).await.data(200);
+    let to = json!({ "startsAt": b.practice.slot(50) });
+    let moved = b.seeker.put(&b.hub, &format!("/v1/bookings/{id}"), to).await.data(200);
+    assert_eq!(moved["status"], "pending");
+    assert_eq!(waiting().await, [""; 0]);
+}

@@ -29,6 +29,7 @@ use super::bookings::Booking;
 use super::calendars::{self, Block, Change};
 use super::catalogue::Offer;
 use super::fixed::Fixed;
+use super::notices::Addressed;
 use super::user_events::NewUserEvent;
 use super::{Conn, bookings};
 use crate::domain::access::Role;
@@ -184,7 +185,11 @@ struct Ledger {
     changes: BTreeMap<Uuid, Vec<Change>>,
     hours_changed: Vec<Uuid>,
     events: Vec<NewUserEvent>,
-    notices: Vec<news::Addressed>,
+    notices: Vec<Addressed>,
+    /// Bookings whose reminders are to be written, if they are confirmed in the end.
+    agreed: Vec<Uuid>,
+    /// Bookings whose reminders are to be called off, before others are written.
+    over: Vec<Uuid>,
     others: Vec<Booking>,
 }
 
@@ -208,6 +213,8 @@ impl Ledger {
         }
         self.events.extend(part.events);
         self.notices.extend(part.notices);
+        self.agreed.extend(part.agreed);
+        self.over.extend(part.over);
         self.others.extend(part.others);
     }
 }

@@ -8,14 +8,12 @@ use uuid::Uuid;
 
 use super::{CommitRules, Ledger, Placement, StoredEvent};
 use crate::domain::booking::{Status, Step};
-use crate::domain::channel::Channel;
-use crate::domain::notify::{self, BookingNews, Notice};
-use crate::models::Conn;
+use crate::domain::notify::{self, BookingNews};
 use crate::models::bookings::Booking;
 use crate::models::fixed::Fixed;
-use crate::models::notifications::{self, NewNotification};
-use crate::models::outbox::{self, NewPush};
-use crate::models::user_events::{self, NewUserEvent};
+use crate::models::notices::{self, Addressed};
+use crate::models::user_events::NewUserEvent;
+use crate::models::{Conn, reminders};
 
 /// One line of the audit trail.
 pub(super) struct TrailEntry {
@@ -27,12 +25,6 @@ pub(super) struct TrailEntry {
     actor_id: Option<Uuid>,
     reason: Option<String>,
     data: Value,
-}
-
-/// A notice and who gets it.
-pub(super) struct Addressed {
-    user_id: Uuid,
-    notice: Notice,
 }
 
 /// Notes that `action` made `after` out of `before`, or out of nothing, with all that changed.
@@ -128,12 +120,23 @@ pub(super) fn placed(ledger: &mut Ledger, actor: Option<Uuid>, row: &Booking, ho
 pub(super) fn booked(ledger: &mut Ledger, row: &Booking, status: Status) {
     let news =
         if status == Status::Confirmed { BookingNews::Booked } else { BookingNews::Requested };
+    if status == Status::Confirmed {
+        ledger.agreed.push(row.id);
+    }
     both_sides(ledger, "booking:created", row);
     notice(ledger, row.practitioner_user_id, news, row);
 }
 
 /// A booking took a step; the other side is notified.
 pub(super) fn stepped(ledger: &mut Ledger, row: &Booking, step: Step, actor: Option<Uuid>) {
+    match step {
+        // A move has its own words, and says itself what is over.
+        Step::Release | Step::Reschedule => {}
+        Step::Confirm => ledger.agreed.push(row.id),
+        Step::Decline | Step::Cancel | Step::Start | Step::End | Step::NoShow => {
+            ledger.over.push(row.id);
+        }
+    }
     let (event, news) = match step {
         Step::Release => return,
         Step::Confirm => ("booking:updated", BookingNews::Confirmed),
@@ -160,6 +163,8 @@ pub(super) fn edited(ledger: &mut Ledger, row: &Booking) {
 
 /// A booking was moved; both are notified, whoever moved it.
 pub(super) fn moved(ledger: &mut Ledger, old: &Booking, new: &Booking) {
+    ledger.over.push(old.id);
+    ledger.agreed.push(new.id);
     both_sides(ledger, "booking:updated", old);
     both_sides(ledger, "booking:created", new);
     for side in [new.seeker_id, new.practitioner_user_id] {
@@ -171,6 +176,7 @@ pub(super) fn moved(ledger: &mut Ledger, old: &Booking, new: &Booking) {
 pub(super) fn series(ledger: &mut Ledger, actor: Option<Uuid>, rows: &[Booking]) {
     for row in rows {
         trail(ledger, None, row, "book", actor, None);
+        ledger.agreed.push(row.id);
         both_sides(ledger, "booking:created", row);
     }
     let Some(first) = rows.first() else { return };
@@ -178,7 +184,7 @@ pub(super) fn series(ledger: &mut Ledger, actor: Option<Uuid>, rows: &[Booking])
     let news = if agreed { BookingNews::Booked } else { BookingNews::Requested };
     let (starts_at, more) = (first.scheduled_at.to_string(), rows.len().saturating_sub(1));
     let notice = notify::series(news, first.id, &first.service_name, &starts_at, more);
-    ledger.notices.push(Addressed { user_id: first.practitioner_user_id, notice });
+    ledger.notices.push(Addressed::new(first.practitioner_user_id, notice));
 }
 
 /// A slot became free and is held for who waited for it.
@@ -203,54 +209,20 @@ fn both_sides(ledger: &mut Ledger, event: &'static str, row: &Booking) {
 fn notice(ledger: &mut Ledger, user_id: Uuid, news: BookingNews, row: &Booking) {
     let starts_at = row.scheduled_at.to_string();
     let notice = notify::booking(news, row.id, &row.service_name, &starts_at);
-    ledger.notices.push(Addressed { user_id, notice });
+    ledger.notices.push(Addressed::new(user_id, notice));
 }
 
-/// Stores notifications with their pushes, and all user events; adds them to `stored`.
+/// Keeps the reminders, then stores notifications with their pushes, and all user events; adds
+/// them to `stored`.
 pub(super) async fn tell(
     conn: &mut Conn,
     rules: CommitRules,
     ledger: &mut Ledger,
     stored: &mut Vec<StoredEvent>,
 ) -> QueryResult<()> {
-    let mut rows = Vec::new();
-    let mut pushes = Vec::new();
-    for Addressed { user_id, notice } in ledger.notices.drain(..) {
-        let id = Uuid::now_v7();
-        let data = json!({
-            "notificationId": id, "kind": notice.kind, "title": notice.title,
-            "body": notice.body, "data": notice.data,
-        });
-        pushes.push(NewPush {
-            id: Uuid::now_v7(),
-            user_id,
-            topic: "notifications".to_owned(),
-            topic_seq: None,
-            dedupe_key: id.to_string(),
-            payload: data.clone(),
-        });
-        ledger.events.push(NewUserEvent { user_id, event: "notification:new", data });
-        rows.push(NewNotification {
-            id,
-            user_id,
-            kind: notice.kind.to_owned(),
-            title: notice.title.to_owned(),
-            body: notice.body,
-            data: notice.data,
-        });
-    }
-    notifications::insert(conn, &rows).await?;
-    outbox::insert(conn, &pushes, rules.push_window).await?;
-    let at = jiff::Timestamp::from(super::steps::statement_time(conn).await?);
-    let seqs = user_events::append(conn, &ledger.events, at).await?;
-    for (event, seq) in ledger.events.drain(..).zip(seqs) {
-        stored.push(StoredEvent {
-            channel: Channel::User(event.user_id),
-            seq,
-            event: event.event,
-            at,
-            data: event.data,
-        });
-    }
+    reminders::cancel(conn, &ledger.over).await?;
+    reminders::schedule(conn, &ledger.agreed).await?;
+    let (events, told) = (std::mem::take(&mut ledger.events), std::mem::take(&mut ledger.notices));
+    stored.extend(notices::tell(conn, rules.push_window, events, told).await?);
     Ok(())
 }

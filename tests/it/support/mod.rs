@@ -1,5 +1,6 @@
 //! What the tests stand on: a PostgreSQL for the run, a hub per test, users, sockets.
 
+pub mod agreed;
 pub mod fake_google;
 pub mod hub;
 pub mod node;
