@@ -273,7 +273,7 @@ fn hold_of_row(row: &BusyRow) -> Option<(Uuid, Uuid)> {
 fn expiry(item: &Busy) -> Option<Timestamp> {
     match item.kind() {
         BusyKind::Hold { expires_at, .. } => Some(expires_at),
-        BusyKind::Booking | BusyKind::Blocked | BusyKind::External => None,
+        BusyKind::Booking | BusyKind::Blocked | BusyKind::External | BusyKind::Counted => None,
     }
 }
 

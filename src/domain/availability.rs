@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::intervals;
+use super::limits::Limits;
 use super::schedule::{
     ProblemKind, Schedule, ScheduleProblem, in_order, is_skipped, parse_clock, parse_date,
 };
@@ -30,6 +31,8 @@ pub struct Hours {
     /// Index 0 is Monday.
     weekly: [Vec<DayRange>; 7],
     overrides: BTreeMap<Date, Vec<DayRange>>,
+    /// How many sessions of all services together may begin in a day or a week.
+    pub limits: Limits,
 }
 
 impl Hours {
@@ -39,7 +42,9 @@ impl Hours {
     pub fn new(schedule: &Schedule) -> Result<Self, ScheduleProblem> {
         let zone = parse_zone(&schedule.time_zone)
             .map_err(|_| ScheduleProblem::new("timeZone", ProblemKind::UnknownZone))?;
-        let mut hours = Self { zone, weekly: Default::default(), overrides: BTreeMap::new() };
+        let limits = schedule.limits.read("limits")?;
+        let mut hours =
+            Self { zone, weekly: Default::default(), overrides: BTreeMap::new(), limits };
         for (index, range) in schedule.weekly.iter().enumerate() {
             let path = format!("weekly[{index}]");
             let day = usize::try_from(range.weekday.saturating_sub(1))
@@ -105,6 +110,32 @@ impl Hours {
                 (start.instant_on(date, &self.zone), end.instant_on(date, &self.zone));
             windows.extend(Interval::new(start, end));
         }
+    }
+
+    /// The local date that `instant` belongs to, and its time. Where clocks fall back over midnight
+    /// the repeated minutes before it belong to the new date, so that dates follow one another.
+    pub(super) fn day_of(&self, instant: Timestamp) -> (Date, Interval) {
+        let mut date = local_date(instant, &self.zone);
+        // A gap or a fold at midnight, or a date that the zone skipped: at most two steps.
+        for _ in 0..2 {
+            if start_of_date(date_after(date, 1), &self.zone) <= instant {
+                date = date_after(date, 1);
+            }
+        }
+        (date, self.dates(date, 1))
+    }
+
+    /// The time of the ISO week (from Monday) of a local date.
+    pub(super) fn week_of(&self, date: Date) -> Interval {
+        let since_monday = i32::from(date.weekday().since(Weekday::Monday));
+        self.dates(date_after(date, -since_monday), 7)
+    }
+
+    /// The time of so many local dates.
+    fn dates(&self, first: Date, count: i32) -> Interval {
+        let start = start_of_date(first, &self.zone);
+        let end = start_of_date(date_after(first, count), &self.zone);
+        Interval::lasting(start, end.duration_since(start))
     }
 
     /// The starts of local weeks (Monday 00:00) from two weeks before `from` to `until`, so that

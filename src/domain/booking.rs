@@ -79,6 +79,12 @@ impl Status {
         Self::ALL.into_iter().find(|s| s.as_str() == word)
     }
 
+    /// Whether the row is one of the sessions that limits per day and week count: those that stand
+    /// or took place, see `domain::limits`.
+    pub fn counts(self) -> bool {
+        self.blocks() || matches!(self, Self::Completed | Self::NoShow)
+    }
+
     /// Whether the row keeps others out of its time. The exclusion constraint's `WHERE` lists the
     /// same states.
     pub fn blocks(self) -> bool {

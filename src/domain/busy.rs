@@ -42,6 +42,8 @@ pub enum BusyKind {
     Blocked,
     /// An event of a calendar elsewhere; it has no buffers of its own.
     External,
+    /// Blocks nobody and still counts towards limits: a session that took place.
+    Counted,
 }
 
 impl BusyKind {
@@ -52,6 +54,7 @@ impl BusyKind {
             Self::Hold { .. } => "a hold",
             Self::Blocked => "blocked time",
             Self::External => "an event of another calendar",
+            Self::Counted => "a session that took place",
         }
     }
 }
@@ -63,17 +66,25 @@ pub struct Busy {
     time: Interval,
     occupied: Interval,
     kind: BusyKind,
+    service: Option<u128>,
 }
 
 impl Busy {
     /// `key` is the caller's own name for the item, such as the booking's UUID, and must be unique
-    /// in a [`BusySet`]. The buffers are the item's own; those of an external event are ignored.
+    /// in a [`BusySet`]. The buffers are the item's own; those of an external event, and of a
+    /// session that took place, are ignored.
     pub fn new(key: u128, time: Interval, buffers: Buffers, kind: BusyKind) -> Self {
         let occupied = match kind {
-            BusyKind::External => time,
+            BusyKind::External | BusyKind::Counted => time,
             BusyKind::Booking | BusyKind::Hold { .. } | BusyKind::Blocked => buffers.around(time),
         };
-        Self { key, time, occupied, kind }
+        Self { key, time, occupied, kind, service: None }
+    }
+
+    /// The same item as a session of `service`, which is what limits count.
+    #[must_use]
+    pub fn of_service(self, service: u128) -> Self {
+        Self { service: Some(service), ..self }
     }
 
     pub fn key(&self) -> u128 {
@@ -92,6 +103,11 @@ impl Busy {
 
     pub fn kind(&self) -> BusyKind {
         self.kind
+    }
+
+    /// The service that it is a session of; `None` when it is no session.
+    pub fn service(&self) -> Option<u128> {
+        self.service
     }
 }
 
@@ -121,7 +137,15 @@ impl Viewpoint {
             BusyKind::Hold { owner, expires_at } => {
                 expires_at > self.now && self.asker != Some(owner)
             }
+            BusyKind::Counted => false,
         }
+    }
+
+    /// Whether limits count the item: every session that stands or took place, but not the asker's
+    /// own holds, which give way to what they want instead.
+    pub(super) fn counts(&self, item: &Busy) -> bool {
+        let took_place = item.kind == BusyKind::Counted && self.moving != Some(item.key);
+        item.service.is_some() && (took_place || self.is_blocked_by(item))
     }
 }
 

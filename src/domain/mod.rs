@@ -8,6 +8,7 @@ pub mod channel;
 pub mod chat;
 pub mod explain;
 pub mod intervals;
+pub mod limits;
 pub mod money;
 pub mod notify;
 pub mod presence;

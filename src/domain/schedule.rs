@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::limits::{MAX_LIMIT, ScheduleLimits};
 use super::time::{ClockError, ClockTime, date_after, parse_zone, start_of_date};
 
 /// The most weekly ranges, over all weekdays, that a schedule may have.
@@ -28,6 +29,9 @@ pub struct Schedule {
     pub weekly: Vec<WeeklyRange>,
     #[serde(default)]
     pub overrides: Vec<DateOverride>,
+    /// How many sessions of all services together may begin in a day or a week.
+    #[serde(default, skip_serializing_if = "ScheduleLimits::is_empty")]
+    pub limits: ScheduleLimits,
 }
 
 /// Open every week on one weekday. Hours past midnight are two ranges, one that ends at `24:00`
@@ -103,6 +107,7 @@ pub enum ProblemKind {
     DateSkipped,
     /// Clocks jump over its start on that date, and what is left of the window is nothing.
     EmptiedByGap,
+    NotALimit,
 }
 
 impl fmt::Display for ProblemKind {
@@ -123,6 +128,7 @@ impl fmt::Display for ProblemKind {
             Self::EmptiedByGap => {
                 f.write_str("clocks jump over this time on that date and nothing of the window is left")
             }
+            Self::NotALimit => write!(f, "must be 1 to {MAX_LIMIT}"),
         }
     }
 }
@@ -142,6 +148,7 @@ impl Schedule {
         }
         self.validate_weekly(&mut problems);
         self.validate_overrides(zone.as_ref(), &mut problems);
+        self.limits.validate("limits", &mut problems);
         problems
     }
 
@@ -382,8 +389,7 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded() {
-        let mut schedule =
-            Schedule { time_zone: "UTC".to_owned(), weekly: Vec::new(), overrides: Vec::new() };
+        let mut schedule = serde_json::from_str::<Schedule>(r#"{"timeZone":"UTC"}"#).unwrap();
         let range = WeeklyRange { weekday: 1, start: "09:00".to_owned(), end: "10:00".to_owned() };
         schedule.weekly = (0..=MAX_WEEKLY).map(|_| range.clone()).collect();
         let first = schedule.validate().remove(0);

@@ -8,8 +8,9 @@
 //! A window open without a break from before the Monday of the previous local week begins anew at
 //! each local Monday 00:00, since hours around the clock have no first start to count from.
 
+mod refusal;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,8 +19,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::availability::Hours;
 use super::busy::{BusySet, Viewpoint};
 use super::intervals;
+use super::limits::Room;
 use super::rules::{CountedDays, Grid, Horizon, MAX_DAYS_SEARCHED, SlotRules};
 use super::time::{Interval, date_after, local_date, minutes, shifted, start_of_date};
+
+pub use refusal::SlotRefusal;
+
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// One practitioner's calendar looked at for one service.
 #[derive(Debug, Clone, Copy)]
@@ -31,61 +37,6 @@ pub struct SlotQuery<'a> {
     pub busy: &'a BusySet,
     pub view: Viewpoint,
 }
-
-/// Why a start cannot be booked. Tested in this order; the first reason is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotRefusal {
-    /// At or before now.
-    InPast,
-    /// Sooner than the minimum notice allows.
-    TooSoon { earliest: Timestamp },
-    /// Not in `[from, until)`, the horizon's first instant and the instant after its last.
-    OutsideHorizon { from: Timestamp, until: Timestamp },
-    /// Not all of the appointment lies in one open window.
-    OutsideHours,
-    /// The appointment with its buffers would overlap this item with its own.
-    Taken { key: u128, what: &'static str, occupied: Interval },
-    /// No grid has this start.
-    OffGrid,
-}
-
-impl SlotRefusal {
-    /// The name of the rule: `in_past`, `notice`, `horizon`, `hours`, `taken` or `grid`.
-    pub fn rule(&self) -> &'static str {
-        match self {
-            Self::InPast => "in_past",
-            Self::TooSoon { .. } => "notice",
-            Self::OutsideHorizon { .. } => "horizon",
-            Self::OutsideHours => "hours",
-            Self::Taken { .. } => "taken",
-            Self::OffGrid => "grid",
-        }
-    }
-}
-
-impl fmt::Display for SlotRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InPast => f.write_str("not after now"),
-            Self::TooSoon { earliest } => {
-                write!(f, "before {earliest}, the earliest start that the minimum notice allows")
-            }
-            Self::OutsideHorizon { from, until } if *from > Timestamp::MIN => {
-                write!(f, "only starts from {from} until before {until} can be booked")
-            }
-            Self::OutsideHorizon { until, .. } => {
-                write!(f, "only starts before {until} can be booked so far")
-            }
-            Self::OutsideHours => f.write_str("does not fit into the open hours"),
-            Self::Taken { what, occupied, .. } => {
-                write!(f, "with its buffers it meets {what} that occupies {occupied}")
-            }
-            Self::OffGrid => f.write_str("not one of the starts that are offered"),
-        }
-    }
-}
-
-impl std::error::Error for SlotRefusal {}
 
 /// What [`SlotQuery::explain`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -149,6 +100,22 @@ impl SlotQuery<'_> {
         starts
     }
 
+    /// The first start in `range` that can be booked at `view.now`. Looks at a week at a time, so
+    /// that a far end of the range costs nothing when something is free before.
+    pub fn first_start(&self, range: Interval) -> Option<Timestamp> {
+        let bounds = self.bounds();
+        let until = range.end().min(bounds.until);
+        let mut from = range.start().max(bounds.earliest).max(bounds.from);
+        while from < until {
+            let next = shifted(from, WEEK).min(until);
+            if let Some(first) = self.starts(from, next).first() {
+                return Some(*first);
+            }
+            from = next;
+        }
+        None
+    }
+
     /// Whether this start can be booked at `view.now`; refuses exactly what [`Self::slots`] leaves
     /// out of a range that covers the appointment.
     pub fn check_start(&self, start: Timestamp) -> Result<(), SlotRefusal> {
@@ -160,7 +127,7 @@ impl SlotQuery<'_> {
     pub fn explain(&self, range: Interval) -> Explanation {
         let bounds = self.bounds();
         let mut found = Explanation { slots: self.slots(range), rejected: Vec::new() };
-        let mut candidates = self.starts(range.start(), range.end());
+        let mut candidates = self.free_starts(range.start(), range.end());
         for stretch in self.stretches(range.start(), range.end(), &BusySet::default()) {
             for run in self.runs(&stretch) {
                 candidates.extend(self.steps(&run, range.start(), range.end()));
@@ -198,11 +165,28 @@ impl SlotQuery<'_> {
                 && start < run.until
                 && remainder(start.duration_since(run.first), self.rules.increment()).is_zero()
         });
-        if on_grid { Ok(()) } else { Err(SlotRefusal::OffGrid) }
+        if !on_grid {
+            return Err(SlotRefusal::OffGrid);
+        }
+        self.room().missing_at(start).map_or(Ok(()), |limit| Err(SlotRefusal::Limit(limit)))
+    }
+
+    fn room(&self) -> Room<'_> {
+        Room::new(self.hours, self.rules, self.busy, self.view)
+    }
+
+    /// The starts in `[from, until)` that are open, free, on the grid and within the limits.
+    fn starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let mut starts = self.free_starts(from, until);
+        let mut room = self.room();
+        if !room.is_unlimited() {
+            starts.retain(|start| room.missing_at(*start).is_none());
+        }
+        starts
     }
 
     /// All starts in `[from, until)` that are open, free and on the grid.
-    fn starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+    fn free_starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
         let mut starts = Vec::new();
         if from >= until {
             return starts;

@@ -14,6 +14,7 @@ use super::caller::{Caller, MaybeCaller};
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
 use super::idempotency::Once;
+use crate::domain::limits::ScheduleLimits;
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::{DateOverride, Schedule, WeeklyRange};
 use crate::domain::time::{Interval, date_after, parse_zone, shifted, start_of_date};
@@ -147,8 +148,12 @@ pub async fn put_schedule(
     Body(body): Body<ScheduleBody>,
 ) -> ApiResult<Reply> {
     let expected = if_match(&req)?.or(body.version);
-    let schedule =
-        Schedule { time_zone: body.time_zone, weekly: body.weekly, overrides: body.overrides };
+    let schedule = Schedule {
+        time_zone: body.time_zone,
+        weekly: body.weekly,
+        overrides: body.overrides,
+        limits: ScheduleLimits::default(),
+    };
     let version = practices.put_schedule(&caller, *id, expected, &schedule).await?;
     let data = serde_json::json!({ "version": version, "availability": schedule });
     Ok(Reply::ok(data)?.versioned(version))

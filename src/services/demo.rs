@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::auth::{Auth, Caller, Origin, Passwords, Registration};
 use super::practices::{PracticeInput, Practices};
 use crate::actors::error::Result;
+use crate::domain::limits::ScheduleLimits;
 use crate::domain::schedule::{Schedule, WeeklyRange};
 use crate::models::catalogue::{self, Offer, Service};
 use crate::models::pool::Pool;
@@ -258,5 +259,10 @@ fn schedule(p: &Practitioner) -> Schedule {
             end: (*end).to_owned(),
         })
     });
-    Schedule { time_zone: p.zone.to_owned(), weekly: ranges.collect(), overrides: Vec::new() }
+    Schedule {
+        time_zone: p.zone.to_owned(),
+        weekly: ranges.collect(),
+        overrides: Vec::new(),
+        limits: ScheduleLimits::default(),
+    }
 }

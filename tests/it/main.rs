@@ -18,6 +18,7 @@ mod chat;
 mod chat_order;
 mod config;
 mod conventions;
+mod explain_binary;
 mod fuzz;
 mod fuzz_world;
 mod group_commit;
