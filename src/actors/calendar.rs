@@ -163,12 +163,21 @@ impl CalendarActor {
         match outcome {
             Ok(Outcome::Booked(row)) => {
                 state.apply(row);
-                self.arm(ctx);
+                if state.is_overfull(row, super::now()) {
+                    self.reload(ctx);
+                } else {
+                    self.arm(ctx);
+                }
             }
             Ok(Outcome::Blocked(block)) => state.block(block),
             Ok(Outcome::Unblocked(block)) => state.forget(block.id),
             // The database knew better, or nobody knows: read it again.
-            Ok(Outcome::Taken | Outcome::Scheduled(_)) | Err(Error::Fault(_)) => self.reload(ctx),
+            Ok(
+                Outcome::Taken
+                | Outcome::Scheduled(_)
+                | Outcome::Refused(Refusal::SlotUnavailable(_)),
+            )
+            | Err(Error::Fault(_)) => self.reload(ctx),
             Ok(Outcome::Refused(_) | Outcome::Done) | Err(Error::Refused(_)) => {}
         }
     }
@@ -203,6 +212,8 @@ impl CalendarActor {
 #[rtype(result = "Result<Slots>")]
 pub struct GetSlots {
     pub service_id: Uuid,
+    /// One of the lengths that it is offered in; its own when `None`.
+    pub minutes: Option<i32>,
     pub range: Interval,
     /// Whose own holds are not in the way.
     pub asker: Option<Uuid>,
@@ -222,8 +233,9 @@ impl Handler<GetSlots> for CalendarActor {
 
     fn handle(&mut self, ask: GetSlots, _: &mut Context<Self>) -> Result<Slots> {
         let state = self.state()?;
-        let starts = state.slots(ask.service_id, ask.range, ask.asker, super::now())?;
-        let duration_minutes = state.offer(ask.service_id)?.offer.duration_minutes;
+        let offer = state.offer(ask.service_id, ask.minutes)?;
+        let starts = state.query(offer, ask.asker, super::now()).slots(ask.range);
+        let duration_minutes = offer.offer.duration_minutes;
         Ok(Slots { version: state.version, duration_minutes, starts })
     }
 }

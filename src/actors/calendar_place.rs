@@ -21,6 +21,8 @@ pub struct Place {
     pub seeker_id: Uuid,
     pub service_id: Uuid,
     pub start: Timestamp,
+    /// One of the lengths that the service is offered in; its own when `None`.
+    pub minutes: Option<i32>,
     /// True: keep it for a while. False: book it.
     pub hold: bool,
     pub notes: Option<String>,
@@ -59,7 +61,7 @@ impl CalendarActor {
         if state.practitioner_user_id == place.seeker_id {
             return Err(Refusal::Forbidden.into());
         }
-        let offer = state.offer(place.service_id)?;
+        let offer = state.offer(place.service_id, place.minutes)?;
         if let Some(hold_id) = state.own_hold(offer, place.start, place.seeker_id, now) {
             if place.hold {
                 return Ok(Plan::Held(hold_id));
@@ -72,7 +74,8 @@ impl CalendarActor {
         }
         state.check(offer, place.start, place.seeker_id, now)?;
         let over_own_hold = state.has_hold_near(offer, place.start, place.seeker_id);
-        let new = NewBooking { over_own_hold, ..new_booking(offer, place, rules) };
+        let limits = state.limit_checks(offer, place.start);
+        let new = NewBooking { over_own_hold, limits, ..new_booking(offer, place, rules) };
         let (id, offer) = (new.id, offer.offer.clone());
         state.reserve(id, &offer, place.start);
         Ok(Plan::Commit(Box::new(Command::Place(new)), Some(id)))
@@ -102,6 +105,7 @@ fn new_booking(offer: &OfferRules, place: &Place, rules: BookingRules) -> NewBoo
             (false, false) => Placement::Pending,
         },
         over_own_hold: false,
+        limits: Vec::new(),
     }
 }
 

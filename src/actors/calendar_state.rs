@@ -10,12 +10,14 @@ use super::error::{Error, Result};
 use crate::domain::availability::{Hours, LOOK_BACK};
 use crate::domain::booking::Status;
 use crate::domain::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
+use crate::domain::limits::{self, Limits};
 use crate::domain::refusal::Refusal;
-use crate::domain::rules::{CountedDays, Grid, Horizon, SlotRules};
+use crate::domain::rules::{Grid, SlotRules};
 use crate::domain::schedule::Schedule;
 use crate::domain::slots::{SlotQuery, SlotRefusal};
 use crate::domain::time::{Interval, shifted};
 use crate::models::bookings::Booking;
+use crate::models::calendar_commit::LimitCheck;
 use crate::models::calendars::{Block, BusyRow};
 use crate::models::catalogue::Offer;
 use crate::models::{Conn, calendars, catalogue, practitioners};
@@ -25,7 +27,8 @@ fn kept_from(now: Timestamp) -> Timestamp {
     shifted(now, -(LOOK_BACK + SignedDuration::from_hours(48)))
 }
 
-/// One offer with its rules in the form that the domain computes with.
+/// One offer in one of its lengths (its duration and price are those of that length), with its
+/// rules in the form that the domain computes with.
 pub(super) struct OfferRules {
     pub offer: Offer,
     pub rules: SlotRules,
@@ -38,7 +41,8 @@ pub(super) struct CalendarState {
     /// The version as it was read: everything up to it was in what was read.
     pub loaded: i64,
     hours: Hours,
-    offers: HashMap<Uuid, OfferRules>,
+    /// Each service in all its lengths, the offer's own first.
+    offers: HashMap<Uuid, Vec<OfferRules>>,
     busy: BusySet,
     /// The service that each hold is for.
     held: HashMap<Uuid, Uuid>,
@@ -63,7 +67,7 @@ impl CalendarState {
             .into_iter()
             // A practitioner whose account is closed offers nothing; what is booked stays.
             .filter(|_| account == "active")
-            .map(|(offer, _)| Ok((offer.service_id, OfferRules { rules: rules(&offer)?, offer })))
+            .map(|(offer, _)| Ok((offer.service_id, in_all_lengths(&offer)?)))
             .collect::<Result<_>>()?;
         let from = kept_from(now);
         let rows = calendars::busy_after(conn, id, from).await?;
@@ -81,21 +85,40 @@ impl CalendarState {
         })
     }
 
-    /// An offer of the practice that can be booked.
-    pub(super) fn offer(&self, service_id: Uuid) -> Result<&OfferRules> {
-        self.offers.get(&service_id).ok_or_else(|| Refusal::NotFound("service").into())
+    /// An offer of the practice that can be booked, in the length of so many minutes or its own.
+    /// Refuses a length that is not offered.
+    pub(super) fn offer(&self, service_id: Uuid, minutes: Option<i32>) -> Result<&OfferRules> {
+        let lengths = self.offers.get(&service_id).ok_or(Refusal::NotFound("service"))?;
+        let wanted = |one: &&OfferRules| minutes.is_none_or(|m| one.offer.duration_minutes == m);
+        let found = lengths.iter().find(wanted);
+        found.ok_or_else(|| {
+            let all = lengths.iter().map(|one| one.offer.duration_minutes.to_string());
+            let problem = format!("must be one of {}", all.collect::<Vec<_>>().join(", "));
+            Refusal::field("durationMinutes", problem).into()
+        })
     }
 
-    /// The starts of `service_id` that `asker` may book, whose sessions lie in `range`.
-    pub(super) fn slots(
-        &self,
-        service_id: Uuid,
-        range: Interval,
-        asker: Option<Uuid>,
-        now: Timestamp,
-    ) -> Result<Vec<Timestamp>> {
-        let offer = self.offer(service_id)?;
-        Ok(self.query(&offer.rules, asker, now).slots(range))
+    /// The limits that a session of `offer` at `start` has to fit into, for the database to check.
+    pub(super) fn limit_checks(&self, offer: &OfferRules, start: Timestamp) -> Vec<LimitCheck> {
+        let limits = limits::limits_at(&self.hours, &offer.rules, start);
+        let check = |limit: limits::Limit| LimitCheck {
+            of_service: limit.of_service,
+            from: limit.span.start(),
+            until: limit.span.end(),
+            at_most: limit.at_most.into(),
+            moving: None,
+        };
+        limits.into_iter().map(check).collect()
+    }
+
+    /// Whether more sessions stand around this row than its limits allow. So the memory has holds
+    /// that made room for it.
+    pub(super) fn is_overfull(&self, row: &Booking, now: Timestamp) -> bool {
+        let Ok(offer) = self.offer(row.service_id, None) else { return false };
+        let service = row.service_id.as_u128();
+        limits::limits_at(&self.hours, &offer.rules, row.scheduled_at)
+            .into_iter()
+            .any(|limit| limits::is_exceeded(&self.busy, limit, service, now))
     }
 
     /// Whether `asker` may book `start`; `SlotTaken` or `SlotUnavailable` with the rule's name.
@@ -106,20 +129,21 @@ impl CalendarState {
         asker: Uuid,
         now: Timestamp,
     ) -> std::result::Result<(), Refusal> {
-        self.query(&offer.rules, Some(asker), now).check_start(start).map_err(|why| match why {
+        self.query(offer, Some(asker), now).check_start(start).map_err(|why| match why {
             SlotRefusal::Taken { .. } => Refusal::SlotTaken,
             other => Refusal::SlotUnavailable(other.rule().into()),
         })
     }
 
-    fn query<'a>(
+    /// The calendar as `asker` sees it for `offer`.
+    pub(super) fn query<'a>(
         &'a self,
-        rules: &'a SlotRules,
+        offer: &'a OfferRules,
         asker: Option<Uuid>,
         now: Timestamp,
     ) -> SlotQuery<'a> {
         let view = Viewpoint { asker: asker.map(|id| id.as_u128()), ..Viewpoint::at(now) };
-        SlotQuery { hours: &self.hours, rules, busy: &self.busy, view }
+        SlotQuery { hours: &self.hours, rules: &offer.rules, busy: &self.busy, view }
     }
 
     /// The hold of `seeker` for this offer that begins at `start`, if it still stands.
@@ -174,7 +198,8 @@ impl CalendarState {
     pub(super) fn reserve(&mut self, id: Uuid, offer: &Offer, start: Timestamp) {
         let time = Interval::lasting(start, minutes(offer.duration_minutes));
         self.busy.remove(id.as_u128());
-        self.busy.insert(Busy::new(id.as_u128(), time, buffers(offer), BusyKind::Booking));
+        let item = Busy::new(id.as_u128(), time, buffers(offer), BusyKind::Booking);
+        self.busy.insert(item.of_service(offer.service_id.as_u128()));
     }
 
     /// Forgets a row or a reservation.
@@ -198,9 +223,11 @@ impl CalendarState {
             hold_expires_at: row.hold_expires_at,
         };
         if let Some(item) = busy_of_row(&busy) {
-            // No two rows that block overlap: the seeker's holds there made room for this one.
-            let gone = self.holds_in(item.occupied(), row.seeker_id);
-            gone.into_iter().for_each(|id| self.forget(id));
+            if item.kind() != BusyKind::Counted {
+                // No two rows that block overlap: the seeker's holds there made room for this one.
+                let gone = self.holds_in(item.occupied(), row.seeker_id);
+                gone.into_iter().for_each(|id| self.forget(id));
+            }
             self.busy.insert(item);
             self.held.extend(hold_of_row(&busy));
         }
@@ -214,6 +241,18 @@ impl CalendarState {
     }
 }
 
+/// The offer in its own length and in all others.
+fn in_all_lengths(offer: &Offer) -> Result<Vec<OfferRules>> {
+    let others = offer.other_durations.0.clone();
+    let others = others.into_iter().map(|other| Offer {
+        duration_minutes: other.duration_minutes,
+        price: other.price,
+        ..offer.clone()
+    });
+    let all = std::iter::once(offer.clone()).chain(others);
+    all.map(|offer| Ok(OfferRules { rules: rules(&offer)?, offer })).collect()
+}
+
 /// The offer's rules for the domain. The database checks the same bounds.
 fn rules(offer: &Offer) -> Result<SlotRules> {
     let bad = |e: crate::domain::rules::RuleProblem| Error::Fault(format!("stored offer: {e}"));
@@ -223,10 +262,12 @@ fn rules(offer: &Offer) -> Result<SlotRules> {
         })
         .and_then(|r| r.with_notice(offer.min_notice_minutes.into()))
         .map_err(bad)?;
-    rules.horizon = Horizon::Rolling {
-        days: u16::try_from(offer.horizon_days).unwrap_or(u16::MAX),
-        count: CountedDays::Calendar,
-    };
+    let unread = |what: &str| Error::Fault(format!("stored offer: {what}"));
+    rules.horizon = offer.horizon.read().ok_or_else(|| unread("horizon"))?;
+    rules.service = offer.service_id.as_u128();
+    rules.limits =
+        Limits::new(offer.max_per_day.map(Into::into), offer.max_per_week.map(Into::into))
+            .map_err(unread)?;
     if offer.slot_grid == "window" {
         rules.grid = Grid::Window;
     }
@@ -245,9 +286,9 @@ fn minutes(count: i32) -> SignedDuration {
     crate::domain::time::minutes(count)
 }
 
-/// The busy item of a row that blocks; the buffers are those that were stored with it.
+/// The item of a row that blocks or counts; the buffers are those that were stored with it.
 fn busy_of_row(row: &BusyRow) -> Option<Busy> {
-    let status = Status::parse(&row.status).filter(|s| s.blocks())?;
+    let status = Status::parse(&row.status).filter(|s| s.counts())?;
     let time = Interval::new(row.starts_at, row.ends_at).ok()?;
     let between = |a: Timestamp, b: Timestamp| {
         u16::try_from(b.duration_since(a).as_mins()).unwrap_or(u16::MAX)
@@ -260,9 +301,10 @@ fn busy_of_row(row: &BusyRow) -> Option<Busy> {
         (Status::Held, Some(expires_at)) => {
             BusyKind::Hold { owner: row.seeker_id.as_u128(), expires_at }
         }
-        _ => BusyKind::Booking,
+        _ if status.blocks() => BusyKind::Booking,
+        _ => BusyKind::Counted,
     };
-    Some(Busy::new(row.id.as_u128(), time, buffers, kind))
+    Some(Busy::new(row.id.as_u128(), time, buffers, kind).of_service(row.service_id.as_u128()))
 }
 
 /// The hold that a row is, and its service.

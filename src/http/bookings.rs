@@ -38,6 +38,8 @@ pub struct NewHold {
     practitioner_id: Uuid,
     service_id: Uuid,
     starts_at: Timestamp,
+    /// One of the lengths that the service is offered in; its own unless given.
+    duration_minutes: Option<i32>,
 }
 
 impl NewHold {
@@ -47,6 +49,7 @@ impl NewHold {
             practitioner_id: self.practitioner_id,
             service_id: self.service_id,
             starts_at: self.starts_at,
+            minutes: self.duration_minutes,
             notes: None,
         };
         Ok(bookings.hold(caller, wish).await?.hold_view())
@@ -95,6 +98,8 @@ pub struct NewBooking {
     practitioner_id: Option<Uuid>,
     service_id: Option<Uuid>,
     starts_at: Option<Timestamp>,
+    /// One of the lengths that the service is offered in; its own unless given.
+    duration_minutes: Option<i32>,
     /// The seeker's words to the practitioner.
     notes: Option<String>,
 }
@@ -108,18 +113,20 @@ impl NewBooking {
                 practitioner_id: None,
                 service_id: None,
                 starts_at: None,
+                duration_minutes: None,
                 notes,
             } => bookings.book_hold(caller, id, notes).await,
             Self { hold_id: Some(_), .. } => {
-                let problem = "comes alone: the hold says practitioner, service and start";
+                let problem = "comes alone: the hold says practitioner, service, start and length";
                 Err(Refusal::field("holdId", problem).into())
             }
-            Self { practitioner_id, service_id, starts_at, notes, .. } => {
+            Self { practitioner_id, service_id, starts_at, duration_minutes, notes, .. } => {
                 let needed = |field| Refusal::field(field, "is needed when there is no holdId");
                 let wish = Wish {
                     practitioner_id: practitioner_id.ok_or_else(|| needed("practitionerId"))?,
                     service_id: service_id.ok_or_else(|| needed("serviceId"))?,
                     starts_at: starts_at.ok_or_else(|| needed("startsAt"))?,
+                    minutes: duration_minutes,
                     notes,
                 };
                 bookings.book(caller, wish).await

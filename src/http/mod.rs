@@ -12,6 +12,7 @@ pub mod error;
 pub mod front;
 pub mod idempotency;
 pub mod notifications;
+pub mod offer_rules;
 pub mod openapi;
 pub mod operations;
 pub mod practitioners;

@@ -10,9 +10,7 @@ use uuid::Uuid;
 
 use super::Conn;
 use super::schema::{blocked_times, bookings, calendar_changes, calendars, practitioners};
-
-/// The states that keep others out, as the exclusion constraint lists them.
-pub(crate) const BLOCKING: [&str; 4] = ["held", "pending", "confirmed", "in_session"];
+use crate::domain::booking::Status;
 
 /// An interval that became busy or free, as `availability:changed` carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +21,7 @@ pub struct Change {
     pub state: String,
 }
 
-/// A row that keeps a calendar busy.
+/// A row that keeps a calendar busy or counts towards its limits.
 #[derive(Debug, Clone, Queryable)]
 pub struct BusyRow {
     pub id: Uuid,
@@ -80,16 +78,17 @@ pub async fn changes_after(
         .await
 }
 
-/// Everything that blocks and ends after `from`, by start. Holds are included whether or not they
-/// have run out: who reads decides with their own `now`.
+/// Every session that stands or took place and ends after `from`, by start. Holds are included
+/// whether or not they have run out: who reads decides with their own `now`.
 pub async fn busy_after(
     conn: &mut Conn,
     practitioner_id: Uuid,
     from: Timestamp,
 ) -> QueryResult<Vec<BusyRow>> {
+    let counted = Status::ALL.into_iter().filter(|status| status.counts()).map(Status::as_str);
     bookings::table
         .filter(bookings::practitioner_id.eq(practitioner_id))
-        .filter(bookings::status.eq_any(BLOCKING))
+        .filter(bookings::status.eq_any(counted.collect::<Vec<_>>()))
         .filter(bookings::occupied_until.gt(from.to_diesel()))
         .order(bookings::scheduled_at)
         .select((

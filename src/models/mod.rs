@@ -13,6 +13,7 @@ pub mod message_commit;
 pub mod messages;
 pub mod migrations;
 pub mod notifications;
+pub mod offer_rules;
 pub mod outbox;
 pub mod pool;
 pub mod practitioners;

@@ -22,6 +22,8 @@ pub struct Wish {
     pub practitioner_id: Uuid,
     pub service_id: Uuid,
     pub starts_at: Timestamp,
+    /// One of the lengths that the service is offered in; its own when `None`.
+    pub minutes: Option<i32>,
     pub notes: Option<String>,
 }
 
@@ -58,6 +60,7 @@ impl Bookings {
             seeker_id: caller.user_id,
             service_id: wish.service_id,
             start: wish.starts_at,
+            minutes: wish.minutes,
             hold,
             notes: wish.notes,
         };

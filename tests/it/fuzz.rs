@@ -69,6 +69,7 @@ fn requests(world: &World) -> BoxedStrategy<Request> {
         "limit",
         "status",
         "serviceId",
+        "durationMinutes",
         "from",
         "to",
         "timeZone",

@@ -53,6 +53,7 @@ pub fn job(practice: &Practice, seeker: &Person, start: Timestamp, length: i64) 
             notes: None,
             placement: Placement::Pending,
             over_own_hold: false,
+            limits: Vec::new(),
         }),
     }
 }

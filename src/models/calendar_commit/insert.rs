@@ -12,8 +12,10 @@ use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
+use super::limits::{self, LimitCheck};
 use super::{Command, Job, Ledger, Outcome, freed, news, reload};
 use crate::domain::booking::{Status, Step};
+use crate::domain::refusal::Refusal;
 use crate::models::{Conn, bookings};
 
 /// How a new row comes into being.
@@ -59,7 +61,12 @@ pub struct NewBooking {
     pub placement: Placement,
     /// Whether the seeker's own holds are known to be in the way: they make room for it.
     pub over_own_hold: bool,
+    /// What it has to fit into besides.
+    pub limits: Vec<LimitCheck>,
 }
+
+/// The place of a job in its batch, the job, and what it wants inserted.
+pub(super) type Wanted<'a> = (usize, &'a Job, &'a NewBooking);
 
 /// A row is refused by the constraint (`ON CONFLICT DO NOTHING` covers exclusion constraints) or
 /// by a blocked time; the winners' ids come back.
@@ -100,13 +107,14 @@ struct Winner {
     id: Uuid,
 }
 
-/// Inserts every `Command::Place` of `jobs`; the losers' outcome is `Taken`.
+/// Inserts every `Command::Place` of `jobs`; the losers' outcome is `Taken`, or a refusal when a
+/// limit is reached.
 pub(super) async fn place_all(
     conn: &mut Conn,
     jobs: &[Job],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
-    let wanted: Vec<(usize, &Job, &NewBooking)> = jobs
+    let mut wanted: Vec<Wanted<'_>> = jobs
         .iter()
         .enumerate()
         .filter_map(|(i, job)| match &job.command {
@@ -114,14 +122,33 @@ pub(super) async fn place_all(
             _ => None,
         })
         .collect();
-    if wanted.is_empty() {
-        return Ok(());
+    while !wanted.is_empty() {
+        let admitted = limits::admit(conn, wanted).await?;
+        if admitted.now.is_empty() {
+            for (index, ..) in admitted.full {
+                ledger.settle(index, Outcome::Refused(Refusal::SlotUnavailable("limit".into())));
+            }
+            break;
+        }
+        yield_own_holds(conn, &admitted.now, ledger).await?;
+        let winners = insert(conn, &admitted.now).await?;
+        admitted.make_room(conn, &winners, ledger).await?;
+        settle(conn, &admitted.now, &winners, ledger).await?;
+        // Who found no room looks again, since some of those may have lost.
+        wanted = admitted.full;
     }
-    yield_own_holds(conn, &wanted, ledger).await?;
-    let winners = insert(conn, &wanted).await?;
+    Ok(())
+}
+
+async fn settle(
+    conn: &mut Conn,
+    wanted: &[Wanted<'_>],
+    winners: &[Uuid],
+    ledger: &mut Ledger,
+) -> QueryResult<()> {
     let mut rows: BTreeMap<Uuid, bookings::Booking> =
-        bookings::find_all(conn, &winners).await?.into_iter().map(|b| (b.id, b)).collect();
-    for (index, job, new) in wanted {
+        bookings::find_all(conn, winners).await?.into_iter().map(|b| (b.id, b)).collect();
+    for (index, job, new) in wanted.iter().copied() {
         let Some(row) = rows.remove(&new.id) else {
             ledger.settle(index, Outcome::Taken);
             continue;
@@ -135,7 +162,7 @@ pub(super) async fn place_all(
 
 async fn yield_own_holds(
     conn: &mut Conn,
-    wanted: &[(usize, &Job, &NewBooking)],
+    wanted: &[Wanted<'_>],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
     let over: Vec<_> = wanted.iter().filter(|(_, _, new)| new.over_own_hold).collect();
@@ -168,11 +195,8 @@ async fn yield_own_holds(
     Ok(())
 }
 
-async fn insert(conn: &mut Conn, wanted: &[(usize, &Job, &NewBooking)]) -> QueryResult<Vec<Uuid>> {
-    fn column<T>(
-        wanted: &[(usize, &Job, &NewBooking)],
-        value: impl Fn(&Job, &NewBooking) -> T,
-    ) -> Vec<T> {
+async fn insert(conn: &mut Conn, wanted: &[Wanted<'_>]) -> QueryResult<Vec<Uuid>> {
+    fn column<T>(wanted: &[Wanted<'_>], value: impl Fn(&Job, &NewBooking) -> T) -> Vec<T> {
         wanted.iter().map(|(_, job, new)| value(job, new)).collect()
     }
     let winners: Vec<Winner> = sql_query(INSERT)

@@ -1,11 +1,12 @@
 //! One transaction for everything that several calendars want at once.
 //!
 //! Order inside the transaction: advisory locks in key order; holds that ran out; steps with rows
-//! that exist, in their order; new rows, all in one statement, where `ON CONFLICT DO NOTHING`
+//! that exist, in their order; new rows that their limits leave room for, all in one statement, where `ON CONFLICT DO NOTHING`
 //! lets a loser lose without failing the others; then what follows from all of it: audit trail,
 //! calendar versions, user events, notifications, pushes.
 
 mod insert;
+mod limits;
 mod news;
 mod steps;
 
@@ -29,6 +30,7 @@ use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 
 pub use insert::{NewBooking, Placement};
+pub use limits::LimitCheck;
 
 /// What a calendar wants committed. Every job belongs to one practitioner.
 #[derive(Debug, Clone)]
