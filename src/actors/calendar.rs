@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 pub use super::calendar_batch::{BookingRules, CalendarBatch};
+pub use super::calendar_next::{GetNext, Next};
 pub use super::calendar_place::Place;
 use super::calendar_state::CalendarState;
 use super::committer::Committer;

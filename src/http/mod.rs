@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod error;
 pub mod front;
 pub mod idempotency;
+pub mod next_available;
 pub mod notifications;
 pub mod offer_rules;
 pub mod openapi;
@@ -55,6 +56,8 @@ routes! {
     "/v1/practitioners/{id}/services" => { get practitioners::offers },
     "/v1/practitioners/{id}/services/{serviceId}" => { put practitioners::put_offer },
     "/v1/practitioners/{id}/availability" => { get calendars::slots, put calendars::put_schedule },
+    "/v1/practitioners/{id}/next-available" => { get next_available::of_one },
+    "/v1/availability/next" => { get next_available::of_many },
     "/v1/practitioners/{id}/blocks" => { get calendars::blocks, post calendars::create_block },
     "/v1/practitioners/{id}/blocks/{blockId}" => { delete calendars::delete_block },
 

@@ -7,8 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, bookings, calendars, catalogue, conversations, notifications, operations, practitioners,
-    sessions, users, ws,
+    auth, bookings, calendars, catalogue, conversations, next_available, notifications, operations,
+    practitioners, sessions, users, ws,
 };
 
 #[derive(OpenApi)]
@@ -23,6 +23,7 @@ use super::{
         practitioners::list, practitioners::create, practitioners::show, practitioners::update,
         practitioners::offers, practitioners::put_offer,
         calendars::slots, calendars::put_schedule,
+        next_available::of_one, next_available::of_many,
         calendars::blocks, calendars::create_block, calendars::delete_block,
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,

@@ -1,5 +1,7 @@
 //! Practices: their public face, weekly hours, blocked times, offers.
 
+mod next;
+
 use diesel_async::AsyncConnection;
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,6 +22,8 @@ use crate::models::catalogue::{self, Offer};
 use crate::models::pool::Pool;
 use crate::models::practitioners::{self, Filter, NewPractice, Practice, PracticeChange};
 use crate::models::violation::Violation;
+
+pub use next::MAX_PRACTICES;
 
 /// Longest range of one slot query, in days.
 pub const MAX_SLOT_DAYS: i64 = 62;

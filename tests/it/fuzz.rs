@@ -70,6 +70,7 @@ fn requests(world: &World) -> BoxedStrategy<Request> {
         "status",
         "serviceId",
         "durationMinutes",
+        "practitionerIds",
         "from",
         "to",
         "timeZone",

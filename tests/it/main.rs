@@ -25,6 +25,7 @@ mod group_commit;
 mod holds;
 mod idempotency;
 mod limits;
+mod next_available;
 mod offer_durations;
 mod offer_horizons;
 mod openapi;

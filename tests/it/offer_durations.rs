@@ -115,7 +115,7 @@ async fn a_length_that_is_not_offered_is_named() {
             assert_eq!(error["details"][0]["problem"], "must be one of 60, 90, 30");
         }
         let tail = format!("serviceId={}&durationMinutes={minutes}", practice.service_id);
-        for path in ["availability?from=2030-01-01&to=2030-01-02&"] {
+        for path in ["availability?from=2030-01-01&to=2030-01-02&", "next-available?"] {
             let path = format!("/v1/practitioners/{}/{path}{tail}", practice.id);
             hub.get(&path).await.names("durationMinutes");
         }
