@@ -43,6 +43,7 @@ mod routes;
 mod schema;
 mod sessions;
 mod slot_cases;
+mod slot_cases_api;
 mod slot_oracle;
 mod slot_refusals;
 mod smoke;
