@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 pub use super::calendar_batch::{BookingRules, CalendarBatch};
 pub use super::calendar_move::{PlaceSeries, Reschedule};
+pub use super::calendar_next::{GetNext, Next};
 pub use super::calendar_place::Place;
 use super::calendar_state::CalendarState;
 use super::committer::Committer;
@@ -168,7 +169,12 @@ impl CalendarActor {
             Ok(Outcome::Blocked(times)) => times.iter().for_each(|time| state.block(time)),
             Ok(Outcome::Unblocked(times)) => times.iter().for_each(|time| state.forget(time.id)),
             // The database knew better, or nobody knows: read it again.
-            Ok(Outcome::Taken | Outcome::Clashes(_) | Outcome::Scheduled(_))
+            Ok(
+                Outcome::Taken
+                | Outcome::Clashes(_)
+                | Outcome::Scheduled(_)
+                | Outcome::Refused(Refusal::SlotUnavailable(_)),
+            )
             | Err(Error::Fault(_)) => self.reload(ctx),
             Ok(Outcome::Refused(_) | Outcome::Done) | Err(Error::Refused(_)) => {}
         }
@@ -205,6 +211,8 @@ impl CalendarActor {
 #[rtype(result = "Result<Slots>")]
 pub struct GetSlots {
     pub service_id: Uuid,
+    /// One of the lengths that it is offered in; its own when `None`.
+    pub minutes: Option<i32>,
     pub range: Interval,
     /// Whose own holds are not in the way.
     pub asker: Option<Uuid>,
@@ -228,9 +236,9 @@ impl Handler<GetSlots> for CalendarActor {
 
     fn handle(&mut self, ask: GetSlots, _: &mut Context<Self>) -> Result<Slots> {
         let state = self.state()?;
+        let offer = state.offer(ask.service_id, ask.minutes)?;
         let view = state.view(ask.asker, ask.seats, super::now());
-        let starts = state.slots(ask.service_id, ask.range, view)?;
-        let offer = state.offer(ask.service_id)?;
+        let starts = state.query(&offer.rules, view).slots(ask.range);
         let seats_left = state.seats_left(offer, &starts, view);
         let duration_minutes = offer.offer.duration_minutes;
         Ok(Slots { version: state.version, duration_minutes, starts, seats_left })

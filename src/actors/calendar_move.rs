@@ -50,7 +50,8 @@ impl CalendarActor {
         let now = super::now();
         let state = self.state()?;
         let row = &ask.booking;
-        let offer = state.offer(row.service_id)?;
+        // Whatever lengths are offered now, it keeps its own.
+        let offer = state.offer(row.service_id, None)?;
         let mut rules = offer
             .rules
             .clone()
@@ -77,6 +78,7 @@ impl CalendarActor {
             instant_confirm: offer.offer.instant_confirm,
             capacity: row.group_session_id.map(|_| offer.offer.capacity),
             over_own_hold: state.has_hold_in(occupied, row.seeker_id),
+            limits: state.limit_checks(&rules, ask.start),
             role: ask.role,
             reason: ask.reason.clone(),
             expected_version: ask.expected_version,
@@ -120,8 +122,12 @@ impl Handler<PlaceSeries> for CalendarActor {
         Box::pin(done.map(|outcome, _, _| match outcome? {
             Outcome::Series(rows) => Ok(rows),
             Outcome::Clashes(starts) => {
-                let taken = |start| Clash { starts_at: start, code: "slot_taken", rule: None };
-                Err(Refusal::SeriesClash(starts.into_iter().map(taken).collect()).into())
+                let clash = |(starts_at, full): (Timestamp, bool)| Clash {
+                    starts_at,
+                    code: if full { "slot_unavailable" } else { "slot_taken" },
+                    rule: full.then(|| "limit".into()),
+                };
+                Err(Refusal::SeriesClash(starts.into_iter().map(clash).collect()).into())
             }
             other => booked(other).map(|row| vec![row]),
         }))
@@ -135,7 +141,7 @@ impl CalendarActor {
         if state.practitioner_user_id == ask.first.seeker_id {
             return Err(Refusal::Forbidden.into());
         }
-        let offer = state.offer(ask.first.service_id)?;
+        let offer = state.offer(ask.first.service_id, ask.first.minutes)?;
         check_seats(offer, ask.first.seats)?;
         let view = state.view(Some(ask.first.seeker_id), ask.first.seats.into(), now);
         let starts = weekly(ask, state.hours());

@@ -21,6 +21,8 @@ pub struct Place {
     pub seeker_id: Uuid,
     pub service_id: Uuid,
     pub start: Timestamp,
+    /// One of the lengths that the service is offered in; its own when `None`.
+    pub minutes: Option<i32>,
     /// True: keep it for a while. False: book it.
     pub hold: bool,
     pub notes: Option<String>,
@@ -62,7 +64,7 @@ impl CalendarActor {
         if state.practitioner_user_id == place.seeker_id {
             return Err(Refusal::Forbidden.into());
         }
-        let offer = state.offer(place.service_id)?;
+        let offer = state.offer(place.service_id, place.minutes)?;
         check_seats(offer, place.seats)?;
         let view = state.view(Some(place.seeker_id), place.seats.into(), now);
         if let Some(hold_id) = state.own_hold(offer, place.start, view) {
@@ -107,6 +109,7 @@ impl CalendarState {
         let time = Interval::lasting(place.start, offer.rules.duration());
         let occupied = offer.rules.buffers.around(time);
         let over_own_hold = self.has_hold_in(occupied, place.seeker_id);
+        let limits = self.limit_checks(&offer.rules, place.start);
         let offer = &offer.offer;
         let total_amount = offer.price.saturating_mul(place.seats.into());
         NewBooking {
@@ -134,6 +137,7 @@ impl CalendarState {
             cancellation_policy: offer.cancellation_policy.clone(),
             series_id: None,
             replaces: None,
+            limits,
         }
     }
 }

@@ -11,13 +11,14 @@ use crate::domain::availability::{Hours, LOOK_BACK};
 use crate::domain::booking::Status;
 use crate::domain::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
 use crate::domain::group::{Group, Seats};
+use crate::domain::limits::{self, Limits};
 use crate::domain::refusal::Refusal;
-use crate::domain::rules::{CountedDays, Grid, Horizon, SlotRules};
+use crate::domain::rules::{Grid, SlotRules};
 use crate::domain::schedule::Schedule;
 use crate::domain::slots::{SlotQuery, SlotRefusal};
 use crate::domain::time::{Interval, shifted};
 use crate::models::bookings::Booking;
-use crate::models::calendar_commit::NewBooking;
+use crate::models::calendar_commit::{LimitCheck, NewBooking};
 use crate::models::calendars::{Block, BusyRow};
 use crate::models::catalogue::Offer;
 use crate::models::{Conn, calendars, catalogue, practitioners};
@@ -27,7 +28,8 @@ fn kept_from(now: Timestamp) -> Timestamp {
     shifted(now, -(LOOK_BACK + SignedDuration::from_hours(48)))
 }
 
-/// One offer with its rules in the form that the domain computes with.
+/// One offer in one of its lengths (its duration and price are those of that length), with its
+/// rules in the form that the domain computes with.
 pub(super) struct OfferRules {
     pub offer: Offer,
     pub rules: SlotRules,
@@ -40,7 +42,8 @@ pub(super) struct CalendarState {
     /// The version as it was read: everything up to it was in what was read.
     pub loaded: i64,
     hours: Hours,
-    offers: HashMap<Uuid, OfferRules>,
+    /// Each service in all its lengths, the offer's own first.
+    offers: HashMap<Uuid, Vec<OfferRules>>,
     busy: BusySet,
     /// Of each hold the service that it is for, and when it runs out.
     held: HashMap<Uuid, (Uuid, Timestamp)>,
@@ -65,7 +68,7 @@ impl CalendarState {
             .into_iter()
             // A practitioner whose account is closed offers nothing; what is booked stays.
             .filter(|_| account == "active")
-            .map(|(offer, _)| Ok((offer.service_id, OfferRules { rules: rules(&offer)?, offer })))
+            .map(|(offer, _)| Ok((offer.service_id, in_all_lengths(&offer)?)))
             .collect::<Result<_>>()?;
         let from = kept_from(now);
         let rows = calendars::busy_after(conn, id, from).await?;
@@ -83,9 +86,31 @@ impl CalendarState {
         })
     }
 
-    /// An offer of the practice that can be booked.
-    pub(super) fn offer(&self, service_id: Uuid) -> Result<&OfferRules> {
-        self.offers.get(&service_id).ok_or_else(|| Refusal::NotFound("service").into())
+    /// An offer of the practice that can be booked, in the length of so many minutes or its own.
+    /// Refuses a length that is not offered.
+    pub(super) fn offer(&self, service_id: Uuid, minutes: Option<i32>) -> Result<&OfferRules> {
+        let lengths = self.offers.get(&service_id).ok_or(Refusal::NotFound("service"))?;
+        let wanted = |one: &&OfferRules| minutes.is_none_or(|m| one.offer.duration_minutes == m);
+        let found = lengths.iter().find(wanted);
+        found.ok_or_else(|| {
+            let all = lengths.iter().map(|one| one.offer.duration_minutes.to_string());
+            let problem = format!("must be one of {}", all.collect::<Vec<_>>().join(", "));
+            Refusal::field("durationMinutes", problem).into()
+        })
+    }
+
+    /// The limits that a session under `rules` at `start` has to fit into, for the database to
+    /// check.
+    pub(super) fn limit_checks(&self, rules: &SlotRules, start: Timestamp) -> Vec<LimitCheck> {
+        let limits = limits::limits_at(&self.hours, rules, start);
+        let check = |limit: limits::Limit| LimitCheck {
+            of_service: limit.of_service,
+            from: limit.span.start(),
+            until: limit.span.end(),
+            at_most: limit.at_most.into(),
+            moving: None,
+        };
+        limits.into_iter().map(check).collect()
     }
 
     /// How `asker`, or nobody in particular, sees the calendar when `seats` want to come.
@@ -96,17 +121,6 @@ impl CalendarState {
     /// The hours of the practice.
     pub(super) fn hours(&self) -> &Hours {
         &self.hours
-    }
-
-    /// The starts of `service_id` that can be booked by `view`, whose sessions lie in `range`.
-    pub(super) fn slots(
-        &self,
-        service_id: Uuid,
-        range: Interval,
-        view: Viewpoint,
-    ) -> Result<Vec<Timestamp>> {
-        let offer = self.offer(service_id)?;
-        Ok(self.query(&offer.rules, view).slots(range))
     }
 
     /// The seats that are left at each of `starts`, for a service that several may come to.
@@ -138,7 +152,8 @@ impl CalendarState {
         })
     }
 
-    fn query<'a>(&'a self, rules: &'a SlotRules, view: Viewpoint) -> SlotQuery<'a> {
+    /// The calendar as `view` sees it for `rules`.
+    pub(super) fn query<'a>(&'a self, rules: &'a SlotRules, view: Viewpoint) -> SlotQuery<'a> {
         SlotQuery { hours: &self.hours, rules, busy: &self.busy, view }
     }
 
@@ -205,6 +220,7 @@ impl CalendarState {
             hold_expires_at: None,
             seats: new.seats,
             group_session_id: new.capacity.map(|_| new.id),
+            blocks: true,
         };
         self.busy.remove(new.id.as_u128());
         if let Some(item) = busy_of_row(&row) {
@@ -233,11 +249,14 @@ impl CalendarState {
             hold_expires_at: row.hold_expires_at,
             seats: row.seats,
             group_session_id: row.group_session_id,
+            blocks: row.blocks,
         };
-        if let Some(item) = busy_of_row(&busy).filter(|_| row.blocks) {
-            // No two rows of one seeker that block overlap: their holds there made room for this one.
-            let gone = self.holds_in(item.occupied(), row.seeker_id);
-            gone.into_iter().for_each(|id| self.forget(id));
+        if let Some(item) = busy_of_row(&busy) {
+            if row.blocks {
+                // No two rows of one seeker that block overlap: their holds there made room.
+                let gone = self.holds_in(item.occupied(), row.seeker_id);
+                gone.into_iter().for_each(|id| self.forget(id));
+            }
             self.busy.insert(item);
             self.held.extend(hold_of_row(&busy));
         }
@@ -251,6 +270,18 @@ impl CalendarState {
     }
 }
 
+/// The offer in its own length and in all others.
+fn in_all_lengths(offer: &Offer) -> Result<Vec<OfferRules>> {
+    let others = offer.other_durations.0.clone();
+    let others = others.into_iter().map(|other| Offer {
+        duration_minutes: other.duration_minutes,
+        price: other.price,
+        ..offer.clone()
+    });
+    let all = std::iter::once(offer.clone()).chain(others);
+    all.map(|offer| Ok(OfferRules { rules: rules(&offer)?, offer })).collect()
+}
+
 /// The offer's rules for the domain. The database checks the same bounds.
 fn rules(offer: &Offer) -> Result<SlotRules> {
     let bad = |e: crate::domain::rules::RuleProblem| Error::Fault(format!("stored offer: {e}"));
@@ -260,10 +291,12 @@ fn rules(offer: &Offer) -> Result<SlotRules> {
         })
         .and_then(|r| r.with_notice(offer.min_notice_minutes.into()))
         .map_err(bad)?;
-    rules.horizon = Horizon::Rolling {
-        days: u16::try_from(offer.horizon_days).unwrap_or(u16::MAX),
-        count: CountedDays::Calendar,
-    };
+    let unread = |what: &str| Error::Fault(format!("stored offer: {what}"));
+    rules.horizon = offer.horizon.read().ok_or_else(|| unread("horizon"))?;
+    rules.service = offer.service_id.as_u128();
+    rules.limits =
+        Limits::new(offer.max_per_day.map(Into::into), offer.max_per_week.map(Into::into))
+            .map_err(unread)?;
     if offer.slot_grid == "window" {
         rules.grid = Grid::Window;
     }
@@ -272,9 +305,9 @@ fn rules(offer: &Offer) -> Result<SlotRules> {
     Ok(rules)
 }
 
-/// The busy item of a row that blocks; the buffers are those that were stored with it.
+/// The item of a row that blocks or counts; the buffers are those that were stored with it.
 fn busy_of_row(row: &BusyRow) -> Option<Busy> {
-    let status = Status::parse(&row.status)?;
+    let status = Status::parse(&row.status).filter(|status| status.counts())?;
     let time = Interval::new(row.starts_at, row.ends_at).ok()?;
     let between = |a: Timestamp, b: Timestamp| {
         u16::try_from(b.duration_since(a).as_mins()).unwrap_or(u16::MAX)
@@ -287,11 +320,13 @@ fn busy_of_row(row: &BusyRow) -> Option<Busy> {
         (Status::Held, Some(expires_at)) => {
             BusyKind::Hold { owner: row.seeker_id.as_u128(), expires_at }
         }
-        _ => BusyKind::Booking,
+        _ if row.blocks => BusyKind::Booking,
+        _ => BusyKind::Counted,
     };
-    let item = Busy::new(row.id.as_u128(), time, buffers, kind);
+    let service = row.service_id.as_u128();
+    let item = Busy::new(row.id.as_u128(), time, buffers, kind).of_service(service);
     let count = u32::try_from(row.seats).unwrap_or(1);
-    let seats = Seats { service: row.service_id.as_u128(), count };
+    let seats = Seats { service, count };
     Some(if row.group_session_id.is_some() { item.with_seats(seats) } else { item })
 }
 

@@ -6,6 +6,7 @@
 pub mod calendar;
 mod calendar_batch;
 mod calendar_move;
+mod calendar_next;
 mod calendar_place;
 mod calendar_state;
 pub mod committer;

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::holidays::{ClosedDays, HolidayChoice};
 use super::intervals;
+use super::limits::Limits;
 use super::schedule::{
     ProblemKind, Schedule, ScheduleProblem, in_order, is_skipped, parse_clock, parse_date,
 };
@@ -35,6 +36,8 @@ pub struct Hours {
     weekly: [Vec<DayRange>; 7],
     overrides: BTreeMap<Date, Vec<DayRange>>,
     holidays: Option<ClosedDays>,
+    /// How many sessions of all services together may begin in a day or a week.
+    pub limits: Limits,
 }
 
 impl Hours {
@@ -47,8 +50,9 @@ impl Hours {
             .map_err(|_| ScheduleProblem::new("timeZone", ProblemKind::UnknownZone))?;
         let zones = Zones::read(zone, &schedule.travel)?;
         let holidays = schedule.holidays.as_ref().map(HolidayChoice::closed_days).transpose()?;
+        let limits = schedule.limits.read("limits")?;
         let (weekly, overrides) = (Default::default(), BTreeMap::new());
-        let mut hours = Self { zones, weekly, overrides, holidays };
+        let mut hours = Self { zones, weekly, overrides, holidays, limits };
         for (index, range) in schedule.weekly.iter().enumerate() {
             let path = format!("weekly[{index}]");
             let day = usize::try_from(range.weekday.saturating_sub(1))
@@ -171,6 +175,26 @@ impl Hours {
             let name = closed.name(date).filter(|_| self.is_closed_by_holiday(date) && meets);
             name.map(|name| (date, name))
         })
+    }
+
+    /// The date that `instant` belongs to for limits, the latest that has begun, and its time until
+    /// the next one begins, so that dates follow one another whatever clocks and journeys do.
+    pub(super) fn day_of(&self, instant: Timestamp) -> (Date, Interval) {
+        let date = self.zones.date_at(instant);
+        (date, self.dates(date, 1))
+    }
+
+    /// The time of the ISO week (from Monday) of a date.
+    pub(super) fn week_of(&self, date: Date) -> Interval {
+        let since_monday = i32::from(date.weekday().since(Weekday::Monday));
+        self.dates(date_after(date, -since_monday), 7)
+    }
+
+    /// The time from the start of one date to that of the date so many later.
+    fn dates(&self, first: Date, count: i32) -> Interval {
+        let start = self.zones.start_of(first);
+        let end = self.zones.start_of(date_after(first, count));
+        Interval::lasting(start, end.duration_since(start))
     }
 
     /// The starts of local weeks (Monday 00:00) from two weeks before `from` to `until`, so that

@@ -43,6 +43,8 @@ pub enum BusyKind {
     Blocked,
     /// An event of a calendar elsewhere; it has no buffers of its own.
     External,
+    /// Blocks nobody and still counts towards limits: a session that took place.
+    Counted,
 }
 
 impl BusyKind {
@@ -53,6 +55,7 @@ impl BusyKind {
             Self::Hold { .. } => "a hold",
             Self::Blocked => "blocked time",
             Self::External => "an event of another calendar",
+            Self::Counted => "a session that took place",
         }
     }
 }
@@ -65,23 +68,31 @@ pub struct Busy {
     occupied: Interval,
     kind: BusyKind,
     seats: Option<Seats>,
+    service: Option<u128>,
 }
 
 impl Busy {
     /// `key` is the caller's own name for the item, such as the booking's UUID, and must be unique
-    /// in a [`BusySet`]. The buffers are the item's own; those of an external event are ignored.
+    /// in a [`BusySet`]. The buffers are the item's own; those of an external event, and of a
+    /// session that took place, are ignored.
     pub fn new(key: u128, time: Interval, buffers: Buffers, kind: BusyKind) -> Self {
         let occupied = match kind {
-            BusyKind::External => time,
+            BusyKind::External | BusyKind::Counted => time,
             BusyKind::Booking | BusyKind::Hold { .. } | BusyKind::Blocked => buffers.around(time),
         };
-        Self { key, time, occupied, kind, seats: None }
+        Self { key, time, occupied, kind, seats: None, service: None }
     }
 
     /// The same item as seats of a session that others may join.
     #[must_use]
     pub fn with_seats(self, seats: Seats) -> Self {
         Self { seats: Some(seats), ..self }
+    }
+
+    /// The same item as a session of `service`, which is what limits count.
+    #[must_use]
+    pub fn of_service(self, service: u128) -> Self {
+        Self { service: Some(service), ..self }
     }
 
     pub fn key(&self) -> u128 {
@@ -105,6 +116,11 @@ impl Busy {
     /// The seats that it takes, if it is part of a session that others may join.
     pub fn seats(&self) -> Option<Seats> {
         self.seats
+    }
+
+    /// The service that it is a session of; `None` when it is no session.
+    pub fn service(&self) -> Option<u128> {
+        self.service
     }
 }
 
@@ -136,7 +152,15 @@ impl Viewpoint {
             BusyKind::Hold { owner, expires_at } => {
                 expires_at > self.now && self.asker != Some(owner)
             }
+            BusyKind::Counted => false,
         }
+    }
+
+    /// Whether limits count the item: every session that stands or took place, but not the asker's
+    /// own holds, which give way to what they want instead.
+    pub(super) fn counts(&self, item: &Busy) -> bool {
+        let took_place = item.kind == BusyKind::Counted && self.moving != Some(item.key);
+        item.service.is_some() && (took_place || self.is_blocked_by(item))
     }
 }
 

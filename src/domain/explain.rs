@@ -1,12 +1,14 @@
 //! One written-down case, answered: the computation behind `hub slots explain FILE`.
 //!
 //! The form is that of `tests/data/slot-cases.json`: a schedule, rules, what is taken, a range and
-//! optionally `now`; beyond that file, `travel` (`[{from, to, timezone}]`) and `holidays`
-//! (`{country, region, except}`), both optional. Fields that only document a case (`id`, `source`,
-//! `note`, `expected_…` and any other unknown one) are ignored. Pure: reading the file and printing
-//! are the binary's.
+//! optionally `now`. Beyond those cases it takes `travel` (`[{from, to, timezone}]`), `holidays`
+//! (`{country, region, except}`) and `limits`, with bookings that are `completed` or `no_show` and name
+//! another `service`. Fields that only document a case (`id`, `source`, `note`, `expected_…` and any
+//! other unknown one) are ignored. Pure: reading the file and printing are the binary's.
 
+mod busy;
 mod hours;
+mod limits;
 
 use std::fmt;
 
@@ -15,13 +17,16 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::availability::Hours;
-use super::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
+use super::busy::{Busy, BusySet, Viewpoint};
 use super::holidays::HolidayChoice;
+use super::limits::ScheduleLimits;
 use super::rules::{CountedDays, Grid, Horizon, SlotRules};
 use super::schedule::{ProblemKind, Schedule};
 use super::slots::{Rejection, SlotQuery};
 use super::time::Interval;
+use busy::{CaseBusy, REQUESTER};
 use hours::{CaseOverride, CaseStay, CaseWeekly, name_in_case};
+use limits::CaseLimits;
 
 /// The longest range that is answered; a longer one is more likely a slip of the pen.
 const MAX_RANGE_DAYS: i64 = 732;
@@ -51,6 +56,8 @@ pub struct Case {
     #[serde(default)]
     min_notice_min: i64,
     booking_horizon: Option<CaseHorizon>,
+    #[serde(default)]
+    limits: CaseLimits,
     slot_grid: Option<CaseGrid>,
     #[serde(default)]
     existing_bookings: Vec<CaseBusy>,
@@ -95,32 +102,6 @@ struct CaseGrid {
 enum GridMode {
     RestartCeilLocalClock,
     FixedFromWorkWindowStart,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct CaseBusy {
-    start: Timestamp,
-    end: Timestamp,
-    status: CaseStatus,
-    #[serde(default)]
-    buffer_before_min: i64,
-    #[serde(default)]
-    buffer_after_min: i64,
-    owner: Option<String>,
-    expires_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CaseStatus {
-    Confirmed,
-    ExternalBusy,
-    Blocked,
-    Hold,
-    PendingBlocking,
-    Rejected,
-    Cancelled,
-    PendingNonblocking,
 }
 
 /// The answer, in the form that is printed.
@@ -231,7 +212,10 @@ impl Case {
         if let Some(problem) = problem {
             return Err(CaseError::new(name_in_case(&problem.field), problem.kind.to_string()));
         }
-        Hours::new(&schedule).map_err(|p| CaseError::new(p.field, p.kind.to_string()))
+        let mut hours =
+            Hours::new(&schedule).map_err(|p| CaseError::new(p.field, p.kind.to_string()))?;
+        hours.limits = self.limits.of_practitioner()?;
+        Ok(hours)
     }
 
     /// The range asked about. Refuses one that is backwards or longer than two years.
@@ -256,6 +240,7 @@ impl Case {
             overrides: self.overrides.iter().map(Into::into).collect(),
             travel: self.travel.iter().map(Into::into).collect(),
             holidays: self.holidays.clone(),
+            limits: ScheduleLimits::default(),
         }
     }
 
@@ -272,6 +257,7 @@ impl Case {
         if let Some(horizon) = &self.booking_horizon {
             rules.horizon = horizon.horizon(self.now)?;
         }
+        rules.limits = self.limits.of_service()?;
         Ok(rules)
     }
 
@@ -282,9 +268,6 @@ impl Case {
         Ok(items?.into_iter().flatten().collect())
     }
 }
-
-const REQUESTER: u128 = 1;
-const SOMEONE_ELSE: u128 = 2;
 
 impl CaseGrid {
     /// The grid as written; what a restarting grid leaves out is `derived` from the increment.
@@ -318,41 +301,6 @@ impl CaseHorizon {
                 to: self.to.ok_or_else(|| needed("booking_horizon.to"))?,
             },
         })
-    }
-}
-
-impl CaseBusy {
-    /// The item, or `None` for a status that does not block.
-    fn busy(&self, index: usize) -> Result<Option<Busy>, CaseError> {
-        let field = |name: &str| format!("existing_bookings[{index}].{name}");
-        let time = Interval::new(self.start, self.end).ok().filter(|time| !time.is_empty());
-        let time = time.ok_or_else(|| CaseError::new(field("end"), "must be after the start"))?;
-        let length = |name, value: i64| {
-            let bounded = u16::try_from(value).ok().filter(|minutes| *minutes <= 24 * 60);
-            bounded.ok_or_else(|| CaseError::new(field(name), "must be 0 to 1440 minutes"))
-        };
-        let buffers = Buffers {
-            before_min: length("buffer_before_min", self.buffer_before_min)?,
-            after_min: length("buffer_after_min", self.buffer_after_min)?,
-        };
-        let kind = match self.status {
-            CaseStatus::Confirmed | CaseStatus::PendingBlocking => BusyKind::Booking,
-            CaseStatus::ExternalBusy => BusyKind::External,
-            CaseStatus::Blocked => BusyKind::Blocked,
-            CaseStatus::Hold => BusyKind::Hold {
-                owner: match self.owner.as_deref() {
-                    Some("requester") => REQUESTER,
-                    _ => SOMEONE_ELSE,
-                },
-                expires_at: self
-                    .expires_at
-                    .ok_or_else(|| CaseError::new(field("expires_at"), "needed for a hold"))?,
-            },
-            CaseStatus::Rejected | CaseStatus::Cancelled | CaseStatus::PendingNonblocking => {
-                return Ok(None);
-            }
-        };
-        Ok(Some(Busy::new(index as u128, time, buffers, kind)))
     }
 }
 
@@ -433,6 +381,9 @@ mod tests {
                 json!({"type": "range", "from": "2026-06-15"}),
                 "booking_horizon.to: needed",
             ),
+            ("/limits", json!({"service_per_day": 0}), "limits.service_per_day: must be 1 to"),
+            ("/limits", json!({"practitioner_per_week": -1}), "limits.practitioner_per_week: "),
+            ("/limits", json!({"per_day": 1}), "limits.per_day: unknown field"),
             ("/slot_grid", json!({"mode": "hexagonal"}), "slot_grid.mode: unknown variant"),
             (
                 "/slot_grid",
@@ -510,5 +461,32 @@ mod tests {
         case.as_object_mut().unwrap().remove("now");
         let error = Case::from_value(case).unwrap().answer(false).unwrap_err();
         assert_eq!(error.field, "now");
+    }
+
+    #[test]
+    fn limits_count_sessions_of_the_service_and_of_the_practitioner() {
+        let rules = |limits: serde_json::Value, bookings: serde_json::Value| {
+            let mut case = case();
+            (case["limits"], case["existing_bookings"]) = (limits, bookings);
+            let answer = Case::from_value(case).unwrap().answer(true).unwrap();
+            answer.rejected.unwrap().into_iter().map(|r| r.rule).collect::<Vec<_>>()
+        };
+        let booking = |service: &str, status: &str| {
+            json!({"start": "2026-06-15T10:00:00Z",
+            "end": "2026-06-15T11:00:00Z", "status": status, "service": service})
+        };
+        let (own, all) = (json!({"service_per_day": 1}), json!({"practitioner_per_week": 1}));
+        let nothing: [&str; 0] = [];
+        for (limits, service, status, expected) in [
+            (&own, "this", "confirmed", ["limit", "taken", "limit"].as_slice()),
+            (&own, "this", "no_show", &["limit", "limit", "limit"]),
+            (&own, "this", "cancelled", &nothing),
+            (&own, "other", "completed", &nothing),
+            (&all, "other", "completed", &["limit", "limit", "limit"]),
+            (&all, "other", "blocked", &["taken"]),
+        ] {
+            let found = rules(limits.clone(), json!([booking(service, status)]));
+            assert_eq!(found, expected, "{limits} {service} {status}");
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod group;
 pub mod holidays;
 pub mod intervals;
+pub mod limits;
 pub mod money;
 pub mod notify;
 pub mod presence;

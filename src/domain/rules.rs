@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::busy::Buffers;
 use super::group::Group;
+use super::limits::Limits;
 use super::time::{date_after, minutes};
 
 const MINUTES_OF_DAY: i64 = 24 * 60;
@@ -25,16 +26,17 @@ pub struct SlotRules {
     pub grid: Grid,
     /// For a service whose sessions several may join.
     pub group: Option<Group>,
+    /// The service, by the name that its sessions have in a `BusySet`.
+    pub service: u128,
+    /// How many sessions of the service may begin in a day or a week.
+    pub limits: Limits,
 }
 
 impl SlotRules {
     /// Appointments of `duration` minutes whose starts are `increment` minutes apart, without
-    /// buffers, notice or horizon, on the restarting grid. Refuses anything but 1 to 1440 minutes.
+    /// buffers, notice, horizon or limits, on the restarting grid. Refuses anything but 1 to 1440
+    /// minutes.
     pub fn new(duration_min: i64, increment_min: i64) -> Result<Self, RuleProblem> {
-        let length = |field, value| {
-            let kept = u16::try_from(in_bounds(field, value, 1, MINUTES_OF_DAY)?).ok();
-            kept.and_then(NonZeroU16::new).ok_or(RuleProblem { field, min: 1, max: MINUTES_OF_DAY })
-        };
         let increment_min = length("increment_min", increment_min)?;
         Ok(Self {
             duration_min: length("duration_min", duration_min)?,
@@ -44,15 +46,14 @@ impl SlotRules {
             horizon: Horizon::Unlimited,
             grid: Grid::restart(increment_min),
             group: None,
+            service: 0,
+            limits: Limits::default(),
         })
     }
 
-    /// The same rules for appointments of `duration` minutes. Refuses anything but 1 to 1440.
-    pub fn lasting(mut self, duration: i64) -> Result<Self, RuleProblem> {
-        let (field, max) = ("duration_min", MINUTES_OF_DAY);
-        let kept = u16::try_from(in_bounds(field, duration, 1, max)?).ok();
-        self.duration_min =
-            kept.and_then(NonZeroU16::new).ok_or(RuleProblem { field, min: 1, max })?;
+    /// The same rules for appointments of another length. Refuses anything but 1 to 1440 minutes.
+    pub fn lasting(mut self, duration_min: i64) -> Result<Self, RuleProblem> {
+        self.duration_min = length("duration_min", duration_min)?;
         Ok(self)
     }
 
@@ -101,6 +102,11 @@ impl SlotRules {
         };
         super::time::shifted(now, notice)
     }
+}
+
+fn length(field: &'static str, value: i64) -> Result<NonZeroU16, RuleProblem> {
+    let kept = u16::try_from(in_bounds(field, value, 1, MINUTES_OF_DAY)?).ok();
+    kept.and_then(NonZeroU16::new).ok_or(RuleProblem { field, min: 1, max: MINUTES_OF_DAY })
 }
 
 fn in_bounds(field: &'static str, value: i64, min: i64, max: i64) -> Result<i64, RuleProblem> {

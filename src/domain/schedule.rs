@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::holidays::{self, HolidayChoice};
+use super::limits::{MAX_LIMIT, ScheduleLimits};
 use super::time::{ClockError, ClockTime, date_after, parse_zone, start_of_date};
 use super::travel::{self, Stay, Zones};
 
@@ -37,6 +38,9 @@ pub struct Schedule {
     /// Closed on public holidays, unless the date has an override.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holidays: Option<HolidayChoice>,
+    /// How many sessions of all services together may begin in a day or a week.
+    #[serde(default, skip_serializing_if = "ScheduleLimits::is_empty")]
+    pub limits: ScheduleLimits,
 }
 
 /// Open every week on one weekday. Hours past midnight are two ranges, one that ends at `24:00`
@@ -126,6 +130,7 @@ pub enum ProblemKind {
     },
     /// The opt-out of a holiday is on a date that is none.
     NotAHoliday,
+    NotALimit,
 }
 
 impl fmt::Display for ProblemKind {
@@ -162,6 +167,7 @@ impl fmt::Display for ProblemKind {
             Self::NotAHoliday => {
                 f.write_str("is no public holiday there; GET /v1/holidays lists them")
             }
+            Self::NotALimit => write!(f, "must be 1 to {MAX_LIMIT}"),
         }
     }
 }
@@ -189,6 +195,7 @@ impl Schedule {
         if let Some(choice) = &self.holidays {
             choice.validate(&mut problems);
         }
+        self.limits.validate("limits", &mut problems);
         problems
     }
 

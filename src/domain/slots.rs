@@ -8,8 +8,9 @@
 //! A window open without a break from before the Monday of the previous local week begins anew at
 //! each local Monday 00:00, since hours around the clock have no first start to count from.
 
+mod refusal;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -19,8 +20,13 @@ use super::availability::Hours;
 use super::busy::{BusySet, Viewpoint};
 use super::group::Group;
 use super::intervals;
+use super::limits::Room;
 use super::rules::{CountedDays, Grid, Horizon, MAX_DAYS_SEARCHED, SlotRules};
 use super::time::{Interval, date_after, local_date, minutes, shifted};
+
+pub use refusal::SlotRefusal;
+
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// One practitioner's calendar looked at for one service.
 #[derive(Debug, Clone, Copy)]
@@ -32,65 +38,6 @@ pub struct SlotQuery<'a> {
     pub busy: &'a BusySet,
     pub view: Viewpoint,
 }
-
-/// Why a start cannot be booked. Tested in this order; the first reason is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotRefusal {
-    /// At or before now.
-    InPast,
-    /// Sooner than the minimum notice allows.
-    TooSoon { earliest: Timestamp },
-    /// Not in `[from, until)`, the horizon's first instant and the instant after its last.
-    OutsideHorizon { from: Timestamp, until: Timestamp },
-    /// Not all of the appointment lies in one open window.
-    OutsideHours,
-    /// It would, if the practice were not closed for this holiday.
-    Holiday { date: Date, name: &'static str },
-    /// The appointment with its buffers would overlap this item with its own.
-    Taken { key: u128, what: &'static str, occupied: Interval },
-    /// No grid has this start.
-    OffGrid,
-}
-
-impl SlotRefusal {
-    /// The name of the rule: `in_past`, `notice`, `horizon`, `hours`, `holiday`, `taken` or `grid`.
-    pub fn rule(&self) -> &'static str {
-        match self {
-            Self::InPast => "in_past",
-            Self::TooSoon { .. } => "notice",
-            Self::OutsideHorizon { .. } => "horizon",
-            Self::OutsideHours => "hours",
-            Self::Holiday { .. } => "holiday",
-            Self::Taken { .. } => "taken",
-            Self::OffGrid => "grid",
-        }
-    }
-}
-
-impl fmt::Display for SlotRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InPast => f.write_str("not after now"),
-            Self::TooSoon { earliest } => {
-                write!(f, "before {earliest}, the earliest start that the minimum notice allows")
-            }
-            Self::OutsideHorizon { from, until } if *from > Timestamp::MIN => {
-                write!(f, "only starts from {from} until before {until} can be booked")
-            }
-            Self::OutsideHorizon { until, .. } => {
-                write!(f, "only starts before {until} can be booked so far")
-            }
-            Self::OutsideHours => f.write_str("does not fit into the open hours"),
-            Self::Holiday { date, name } => write!(f, "closed on {date}, {name}"),
-            Self::Taken { what, occupied, .. } => {
-                write!(f, "with its buffers it meets {what} that occupies {occupied}")
-            }
-            Self::OffGrid => f.write_str("not one of the starts that are offered"),
-        }
-    }
-}
-
-impl std::error::Error for SlotRefusal {}
 
 /// What [`SlotQuery::explain`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -154,6 +101,22 @@ impl SlotQuery<'_> {
         starts
     }
 
+    /// The first start in `range` that can be booked at `view.now`. Looks at a week at a time, so
+    /// that a far end of the range costs nothing when something is free before.
+    pub fn first_start(&self, range: Interval) -> Option<Timestamp> {
+        let bounds = self.bounds();
+        let until = range.end().min(bounds.until);
+        let mut from = range.start().max(bounds.earliest).max(bounds.from);
+        while from < until {
+            let next = shifted(from, WEEK).min(until);
+            if let Some(first) = self.starts(from, next).first() {
+                return Some(*first);
+            }
+            from = next;
+        }
+        None
+    }
+
     /// Whether this start can be booked at `view.now`; refuses exactly what [`Self::slots`] leaves
     /// out of a range that covers the appointment.
     pub fn check_start(&self, start: Timestamp) -> Result<(), SlotRefusal> {
@@ -166,7 +129,7 @@ impl SlotQuery<'_> {
     pub fn explain(&self, range: Interval) -> Explanation {
         let bounds = self.bounds();
         let mut found = Explanation { slots: self.slots(range), rejected: Vec::new() };
-        let mut candidates = self.starts(range.start(), range.end());
+        let mut candidates = self.free_starts(range.start(), range.end());
         let always = self.hours.without_holidays();
         for hours in [self.hours].into_iter().chain(&always) {
             let query = SlotQuery { hours, ..*self };
@@ -203,13 +166,19 @@ impl SlotQuery<'_> {
                 }
             })?;
         let joins = |g: Group| g.can_join(self.busy, wanted, self.rules.buffers, self.view);
-        if self.rules.group.is_some_and(joins) {
-            return Ok(());
+        if !self.rules.group.is_some_and(joins) {
+            self.check_free(wanted, stretch)?;
         }
+        self.room().missing_at(start).map_or(Ok(()), |limit| Err(SlotRefusal::Limit(limit)))
+    }
+
+    /// Whether nothing is in the way of the appointment and a grid has its start.
+    fn check_free(&self, wanted: Interval, stretch: &Stretch) -> Result<(), SlotRefusal> {
         if let Some(by) = self.busy.conflict(wanted, self.rules.buffers, self.view) {
             let (key, what, occupied) = (by.key(), by.kind().name(), by.occupied());
             return Err(SlotRefusal::Taken { key, what, occupied });
         }
+        let start = wanted.start();
         let on_grid = self.runs(stretch).any(|run| {
             run.first <= start
                 && start < run.until
@@ -218,8 +187,22 @@ impl SlotQuery<'_> {
         if on_grid { Ok(()) } else { Err(SlotRefusal::OffGrid) }
     }
 
-    /// All starts in `[from, until)` that are open, free and on the grid.
+    fn room(&self) -> Room<'_> {
+        Room::new(self.hours, self.rules, self.busy, self.view)
+    }
+
+    /// The starts in `[from, until)` that are open, free, on the grid and within the limits.
     fn starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let mut starts = self.free_starts(from, until);
+        let mut room = self.room();
+        if !room.is_unlimited() {
+            starts.retain(|start| room.missing_at(*start).is_none());
+        }
+        starts
+    }
+
+    /// All starts in `[from, until)` that are open, free and on the grid.
+    fn free_starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
         let mut starts = Vec::new();
         if from >= until {
             return starts;

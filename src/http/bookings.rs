@@ -40,6 +40,8 @@ pub struct NewHold {
     starts_at: Timestamp,
     /// How many come, where several may; 1 unless given.
     seats: Option<u16>,
+    /// One of the lengths that the service is offered in; its own unless given.
+    duration_minutes: Option<i32>,
 }
 
 impl NewHold {
@@ -49,6 +51,7 @@ impl NewHold {
             practitioner_id: self.practitioner_id,
             service_id: self.service_id,
             starts_at: self.starts_at,
+            minutes: self.duration_minutes,
             notes: None,
             seats: self.seats.unwrap_or(1),
         };
@@ -106,6 +109,8 @@ pub struct NewBooking {
     practitioner_id: Option<Uuid>,
     service_id: Option<Uuid>,
     starts_at: Option<Timestamp>,
+    /// One of the lengths that the service is offered in; its own unless given.
+    duration_minutes: Option<i32>,
     /// The seeker's words to the practitioner.
     notes: Option<String>,
     /// How many come, where several may; 1 unless given. A hold says it itself.
@@ -121,19 +126,23 @@ impl NewBooking {
                 practitioner_id: None,
                 service_id: None,
                 starts_at: None,
+                duration_minutes: None,
                 seats: None,
                 notes,
             } => bookings.book_hold(caller, id, notes).await,
             Self { hold_id: Some(_), .. } => {
-                let problem = "comes alone: the hold says practitioner, service, start and seats";
+                let problem = "comes alone: the hold says all but the notes";
                 Err(Refusal::field("holdId", problem).into())
             }
-            Self { practitioner_id, service_id, starts_at, notes, seats, .. } => {
+            Self {
+                practitioner_id, service_id, starts_at, duration_minutes, notes, seats, ..
+            } => {
                 let needed = |field| Refusal::field(field, "is needed when there is no holdId");
                 let wish = Wish {
                     practitioner_id: practitioner_id.ok_or_else(|| needed("practitionerId"))?,
                     service_id: service_id.ok_or_else(|| needed("serviceId"))?,
                     starts_at: starts_at.ok_or_else(|| needed("startsAt"))?,
+                    minutes: duration_minutes,
                     notes,
                     seats: seats.unwrap_or(1),
                 };

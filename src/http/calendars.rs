@@ -14,6 +14,7 @@ use super::caller::{Caller, MaybeCaller};
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
 use crate::domain::holidays::HolidayChoice;
+use crate::domain::limits::ScheduleLimits;
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::{DateOverride, Schedule, WeeklyRange};
 use crate::domain::time::{Interval, date_after, parse_zone, shifted, start_of_date};
@@ -26,6 +27,8 @@ use crate::services::practices::Practices;
 #[into_params(parameter_in = Query)]
 pub struct SlotsQuery {
     pub service_id: Uuid,
+    /// One of the lengths that the service is offered in; its own unless given.
+    pub duration_minutes: Option<i32>,
     /// An instant, or a date in `timeZone`.
     pub from: String,
     /// An instant, or a date in `timeZone` that is included.
@@ -81,12 +84,7 @@ pub async fn find_slots(
     query: &SlotsQuery,
     asker: Option<Uuid>,
 ) -> ApiResult<SlotsView> {
-    let zone = match &query.time_zone {
-        Some(name) => Some(parse_zone(name).map_err(|_| {
-            Refusal::field("timeZone", "must be an IANA time zone such as Asia/Kolkata")
-        })?),
-        None => None,
-    };
+    let zone = zone(query.time_zone.as_deref())?;
     let dates_in = zone.clone().unwrap_or(TimeZone::UTC);
     let from = bound("from", &query.from, &dates_in, false)?;
     let to = bound("to", &query.to, &dates_in, true)?;
@@ -94,28 +92,48 @@ pub async fn find_slots(
         .ok()
         .filter(|range| !range.is_empty())
         .ok_or_else(|| Refusal::field("to", "must be after from"))?;
-    let seats = query.seats.unwrap_or(1);
-    let found = practices.slots(id, query.service_id, range, asker, seats).await?;
-    let length = SignedDuration::from_mins(found.duration_minutes.into());
-    let mut left = found.seats_left.into_iter().flatten();
-    let view = |start: Timestamp| SlotView {
-        start,
-        end: shifted(start, length),
-        local_start: zone.as_ref().map(|z| {
-            let local = start.to_zoned(z.clone());
-            format!("{}{}", local.datetime(), local.strftime("%:z"))
-        }),
-        seats_left: left.next(),
-    };
+    let (minutes, seats) = (query.duration_minutes, query.seats.unwrap_or(1));
+    let found = practices.slots(id, query.service_id, minutes, range, asker, seats).await?;
+    let left = found.seats_left.into_iter().flatten().map(Some).chain(std::iter::repeat(None));
+    let slots = found.starts.into_iter().zip(left);
     Ok(SlotsView {
         version: found.version,
         duration_minutes: found.duration_minutes,
-        slots: found.starts.into_iter().map(view).collect(),
+        slots: slots
+            .map(|(start, seats_left)| SlotView {
+                seats_left,
+                ..SlotView::new(start, found.duration_minutes, zone.as_ref())
+            })
+            .collect(),
     })
 }
 
+impl SlotView {
+    /// The slot from `start` of so many minutes, as a viewer in `zone` sees it.
+    pub(super) fn new(start: Timestamp, minutes: i32, zone: Option<&TimeZone>) -> Self {
+        let local = |zone: &TimeZone| {
+            let local = start.to_zoned(zone.clone());
+            format!("{}{}", local.datetime(), local.strftime("%:z"))
+        };
+        let end = shifted(start, SignedDuration::from_mins(minutes.into()));
+        Self { start, end, local_start: zone.map(local), seats_left: None }
+    }
+}
+
+/// The zone that `timeZone` names.
+pub(super) fn zone(name: Option<&str>) -> Result<Option<TimeZone>, Refusal> {
+    let problem = "must be an IANA time zone such as Asia/Kolkata";
+    let read = |name| parse_zone(name).map_err(|_| Refusal::field("timeZone", problem));
+    name.map(read).transpose()
+}
+
 /// An instant, or the start (or end) of a date.
-fn bound(field: &str, text: &str, zone: &TimeZone, end: bool) -> Result<Timestamp, ApiError> {
+pub(super) fn bound(
+    field: &str,
+    text: &str,
+    zone: &TimeZone,
+    end: bool,
+) -> Result<Timestamp, ApiError> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }
@@ -147,6 +165,11 @@ pub struct ScheduleBody {
     /// but for those in `except` and dates with an override.
     #[schema(value_type = Option<Object>)]
     holidays: Option<HolidayChoice>,
+    /// `{perDay?, perWeek?}`: at most so many sessions of all services may begin in a day or an ISO
+    /// week of the zone, 1 to 1000.
+    #[schema(value_type = Object)]
+    #[serde(default)]
+    limits: ScheduleLimits,
     /// The schedule's version that was read. `If-Match` does the same.
     version: Option<i64>,
 }
@@ -169,6 +192,7 @@ pub async fn put_schedule(
         overrides: body.overrides,
         travel: body.travel,
         holidays: body.holidays,
+        limits: body.limits,
     };
     let version = practices.put_schedule(&caller, *id, expected, &schedule).await?;
     let data = serde_json::json!({ "version": version, "availability": schedule });

@@ -14,7 +14,9 @@ pub mod error;
 pub mod front;
 pub mod holidays;
 pub mod idempotency;
+pub mod next_available;
 pub mod notifications;
+pub mod offer_rules;
 pub mod openapi;
 pub mod operations;
 pub mod practitioners;
@@ -62,6 +64,8 @@ routes! {
     "/v1/practitioners/{id}/services/{serviceId}" => { put practitioners::put_offer },
     "/v1/practitioners/{id}/availability" => { get calendars::slots, put calendars::put_schedule },
     "/v1/practitioners/{id}/schedule" => { get calendars::show_schedule },
+    "/v1/practitioners/{id}/next-available" => { get next_available::of_one },
+    "/v1/availability/next" => { get next_available::of_many },
     "/v1/practitioners/{id}/blocks" => { get blocks::list, post blocks::create },
     "/v1/practitioners/{id}/blocks/{blockId}" => { delete blocks::delete },
     "/v1/holidays" => { get holidays::list },

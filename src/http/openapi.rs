@@ -7,8 +7,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, blocks, bookings, calendars, catalogue, conversations, holidays, notifications,
-    operations, practitioners, preferences, rebooking, reviews, sessions, users, waitlist, ws,
+    auth, blocks, bookings, calendars, catalogue, conversations, holidays, next_available,
+    notifications, operations, practitioners, preferences, rebooking, reviews, sessions, users,
+    waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -23,6 +24,7 @@ use super::{
         practitioners::list, practitioners::create, practitioners::show, practitioners::update,
         practitioners::offers, practitioners::put_offer,
         calendars::slots, calendars::put_schedule, calendars::show_schedule,
+        next_available::of_one, next_available::of_many,
         blocks::list, blocks::create, blocks::delete, holidays::list,
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,

@@ -14,6 +14,9 @@ use super::catalogue::Price;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::offer_rules::{
+    DurationForm, HorizonForm, duration_forms, durations, horizon, short_form,
+};
 use crate::domain::cancellation::{Policy, Tier};
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
@@ -219,31 +222,44 @@ pub struct OfferView {
     buffer_after_minutes: i32,
     increment_minutes: i32,
     min_notice_minutes: i32,
-    horizon_days: i32,
+    horizon: Option<HorizonForm>,
+    /// The days of a rolling horizon of calendar days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    horizon_days: Option<u16>,
     slot_grid: String,
     instant_confirm: bool,
     capacity: i32,
     pending_blocks: bool,
     #[schema(value_type = Vec<Object>)]
     cancellation_policy: Value,
+    other_durations: Vec<DurationForm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_per_day: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_per_week: Option<i32>,
 }
 
 fn offer_view((offer, name): (Offer, String)) -> OfferView {
+    let horizon = offer.horizon.read();
     OfferView {
         service_id: offer.service_id,
         name,
+        other_durations: duration_forms(offer.other_durations, &offer.currency),
         price: Price { amount: offer.price, currency: offer.currency },
         duration_minutes: offer.duration_minutes,
         buffer_before_minutes: offer.buffer_before_minutes,
         buffer_after_minutes: offer.buffer_after_minutes,
         increment_minutes: offer.increment_minutes,
         min_notice_minutes: offer.min_notice_minutes,
-        horizon_days: offer.horizon_days,
+        horizon: horizon.map(HorizonForm::from),
+        horizon_days: horizon.and_then(short_form),
         slot_grid: offer.slot_grid,
         instant_confirm: offer.instant_confirm,
         capacity: offer.capacity,
         pending_blocks: offer.pending_blocks,
         cancellation_policy: offer.cancellation_policy,
+        max_per_day: offer.max_per_day,
+        max_per_week: offer.max_per_week,
     }
 }
 
@@ -273,8 +289,18 @@ pub struct OfferBody {
     /// Between now and the earliest start. 0 unless given.
     #[serde(default)]
     min_notice_minutes: i32,
-    /// How many days ahead can be booked. 90 unless given.
+    /// How many days ahead can be booked, 1 to 730; short for a `rolling` horizon. 90 unless given.
     horizon_days: Option<i32>,
+    /// How far ahead can be booked, in place of `horizonDays`.
+    horizon: Option<HorizonForm>,
+    /// Other lengths of the service, at most 10, all different.
+    #[serde(default)]
+    other_durations: Vec<DurationForm>,
+    /// How many sessions of the service may begin in a day of the practitioner's zone, 1 to 1000.
+    /// No limit unless given.
+    max_per_day: Option<i32>,
+    /// The same for an ISO week, from Monday.
+    max_per_week: Option<i32>,
     /// `restart` (each free stretch begins its own grid; unless given) or `window`.
     slot_grid: Option<String>,
     /// Whether a booking needs no answer of the practitioner. False unless given.
@@ -314,6 +340,10 @@ pub async fn put_offer(
     let offer = Offer {
         practitioner_id,
         service_id,
+        horizon: horizon(body.horizon.as_ref(), body.horizon_days)?.into(),
+        other_durations: durations(body.other_durations, &body.price.currency)?,
+        max_per_day: body.max_per_day,
+        max_per_week: body.max_per_week,
         price: body.price.amount,
         currency: body.price.currency,
         duration_minutes: body.duration_minutes,
@@ -321,7 +351,6 @@ pub async fn put_offer(
         buffer_after_minutes: body.buffer_after_minutes,
         increment_minutes: body.increment_minutes.unwrap_or(body.duration_minutes),
         min_notice_minutes: body.min_notice_minutes,
-        horizon_days: body.horizon_days.unwrap_or(90),
         slot_grid: body.slot_grid.unwrap_or_else(|| "restart".to_owned()),
         instant_confirm: body.instant_confirm,
         status: body.status.unwrap_or_else(|| "active".to_owned()),

@@ -73,6 +73,8 @@ pub struct NewSeries {
     service_id: Uuid,
     /// The first of them.
     starts_at: Timestamp,
+    /// One of the lengths that the service is offered in; its own unless given.
+    duration_minutes: Option<i32>,
     /// How many in all, 2 to 52.
     count: u16,
     /// Weeks from one to the next, 1 to 8; 1 unless given.
@@ -101,6 +103,7 @@ pub async fn series(bookings: web::Data<Bookings>, once: Once<NewSeries>) -> Api
             practitioner_id: new.practitioner_id,
             service_id: new.service_id,
             starts_at: new.starts_at,
+            minutes: new.duration_minutes,
             notes: new.notes,
             seats: new.seats.unwrap_or(1),
         };

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Conn;
 use super::fixed::Fixed;
 use super::schema::{blocked_times, bookings, calendar_changes, calendars, practitioners};
+use crate::domain::booking::Status;
 
 /// An interval that became busy or free, as `availability:changed` carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ pub struct Change {
     pub state: String,
 }
 
-/// A row that keeps a calendar busy.
+/// A row that keeps a calendar busy or counts towards its limits.
 #[derive(Debug, Clone, Queryable)]
 pub struct BusyRow {
     pub id: Uuid,
@@ -41,6 +42,8 @@ pub struct BusyRow {
     pub seats: i32,
     /// The session that others may join, if it is one.
     pub group_session_id: Option<Uuid>,
+    /// Whether it keeps others out; it may only count.
+    pub blocks: bool,
 }
 
 /// A time that the practitioner closed.
@@ -83,16 +86,17 @@ pub async fn changes_after(
         .await
 }
 
-/// Everything that blocks and ends after `from`, by start. Holds are included whether or not they
-/// have run out: who reads decides with their own `now`.
+/// Every session that stands or took place and ends after `from`, by start. Holds are included
+/// whether or not they have run out: who reads decides with their own `now`.
 pub async fn busy_after(
     conn: &mut Conn,
     practitioner_id: Uuid,
     from: Timestamp,
 ) -> QueryResult<Vec<BusyRow>> {
+    let counted = Status::ALL.into_iter().filter(|status| status.counts()).map(Status::as_str);
     bookings::table
         .filter(bookings::practitioner_id.eq(practitioner_id))
-        .filter(bookings::blocks)
+        .filter(bookings::status.eq_any(counted.collect::<Vec<_>>()))
         .filter(bookings::occupied_until.gt(from.to_diesel()))
         .order(bookings::scheduled_at)
         .select((
@@ -107,6 +111,7 @@ pub async fn busy_after(
             bookings::hold_expires_at,
             bookings::seats,
             bookings::group_session_id,
+            bookings::blocks,
         ))
         .load(conn)
         .await

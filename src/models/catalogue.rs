@@ -5,6 +5,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::Conn;
+use super::offer_rules::{OfferHorizon, OtherDurations};
 use super::schema::{practitioner_services, service_categories, services};
 
 /// A service of the catalogue.
@@ -23,7 +24,11 @@ pub struct Service {
 
 /// A service as one practice offers it: price and booking rules.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = practitioner_services, check_for_backend(diesel::pg::Pg))]
+#[diesel(
+    table_name = practitioner_services,
+    check_for_backend(diesel::pg::Pg),
+    treat_none_as_null = true
+)]
 pub struct Offer {
     pub practitioner_id: Uuid,
     pub service_id: Uuid,
@@ -35,7 +40,6 @@ pub struct Offer {
     pub buffer_after_minutes: i32,
     pub increment_minutes: i32,
     pub min_notice_minutes: i32,
-    pub horizon_days: i32,
     /// `restart` or `window`.
     pub slot_grid: String,
     pub instant_confirm: bool,
@@ -47,6 +51,14 @@ pub struct Offer {
     pub pending_blocks: bool,
     /// See `domain::cancellation`.
     pub cancellation_policy: serde_json::Value,
+    /// How far ahead can be booked.
+    #[diesel(embed)]
+    pub horizon: OfferHorizon,
+    /// Sessions of other lengths.
+    pub other_durations: OtherDurations,
+    /// How many sessions may begin in a local day, and in an ISO week.
+    pub max_per_day: Option<i32>,
+    pub max_per_week: Option<i32>,
 }
 
 /// Inserts a category and returns its id; an existing slug gives the existing id.

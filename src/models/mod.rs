@@ -15,6 +15,7 @@ pub mod messages;
 pub mod migrations;
 pub mod notices;
 pub mod notifications;
+pub mod offer_rules;
 pub mod outbox;
 pub mod pool;
 pub mod practitioners;

@@ -217,7 +217,7 @@ diesel::table! {
         buffer_after_minutes -> Int4,
         increment_minutes -> Int4,
         min_notice_minutes -> Int4,
-        horizon_days -> Int4,
+        horizon_days -> Nullable<Int4>,
         slot_grid -> Varchar,
         instant_confirm -> Bool,
         status -> Varchar,
@@ -226,6 +226,13 @@ diesel::table! {
         capacity -> Int4,
         pending_blocks -> Bool,
         cancellation_policy -> Jsonb,
+        other_durations -> Jsonb,
+        horizon_kind -> Varchar,
+        horizon_business_days -> Bool,
+        horizon_from -> Nullable<Date>,
+        horizon_to -> Nullable<Date>,
+        max_per_day -> Nullable<Int4>,
+        max_per_week -> Nullable<Int4>,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Wish {
     pub practitioner_id: Uuid,
     pub service_id: Uuid,
     pub starts_at: Timestamp,
+    /// One of the lengths that the service is offered in; its own when `None`.
+    pub minutes: Option<i32>,
     pub notes: Option<String>,
     /// How many come, where several may.
     pub seats: u16,
@@ -33,6 +35,7 @@ impl Wish {
             seeker_id: caller.user_id,
             service_id: self.service_id,
             start: self.starts_at,
+            minutes: self.minutes,
             hold,
             notes: self.notes,
             seats: self.seats,

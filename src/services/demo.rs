@@ -9,8 +9,10 @@ use uuid::Uuid;
 use super::auth::{Auth, Caller, Origin, Passwords, Registration};
 use super::practices::{PracticeInput, Practices};
 use crate::actors::error::Result;
+use crate::domain::rules::{CountedDays, Horizon};
 use crate::domain::schedule::{Schedule, WeeklyRange};
 use crate::models::catalogue::{self, Offer, Service};
+use crate::models::offer_rules::OtherDurations;
 use crate::models::pool::Pool;
 use crate::models::users::{self, NewUser};
 
@@ -223,7 +225,6 @@ impl Demo<'_> {
                 buffer_after_minutes: *buffer_after,
                 increment_minutes: 30,
                 min_notice_minutes: 60,
-                horizon_days: 90,
                 slot_grid: "restart".to_owned(),
                 instant_confirm: *instant_confirm,
                 status: "active".to_owned(),
@@ -233,6 +234,10 @@ impl Demo<'_> {
                     { "minutesBefore": 1_440, "refundPercent": 100 },
                     { "minutesBefore": 240, "refundPercent": 50 },
                 ]),
+                horizon: Horizon::Rolling { days: 90, count: CountedDays::Calendar }.into(),
+                other_durations: OtherDurations::default(),
+                max_per_day: None,
+                max_per_week: None,
             };
             self.practices.put_offer(&caller, &offer).await?;
         }

@@ -2,6 +2,8 @@
 
 mod blocks;
 
+mod next;
+
 use diesel_async::AsyncConnection;
 use serde_json::Value;
 use uuid::Uuid;
@@ -21,10 +23,14 @@ use crate::models::pool::Pool;
 use crate::models::practitioners::{self, Filter, NewPractice, Practice, PracticeChange};
 use crate::models::violation::Violation;
 
+pub use next::MAX_PRACTICES;
+
 /// Longest range of one slot query, in days.
 pub const MAX_SLOT_DAYS: i64 = 62;
 /// Offers that one practice may have.
 const MAX_OFFERS: usize = 100;
+/// Lengths of one offer beside its own.
+const MAX_OTHER_DURATIONS: usize = 10;
 
 /// The public face of a practice; `None` leaves a field as it is.
 #[derive(Debug, Default)]
@@ -154,11 +160,13 @@ impl Practices {
         }
     }
 
-    /// The slots of a service whose sessions lie in `range`.
+    /// The slots of a service, in the length of so many minutes or its own, whose sessions lie in
+    /// `range`.
     pub async fn slots(
         &self,
         id: Uuid,
         service_id: Uuid,
+        minutes: Option<i32>,
         range: Interval,
         asker: Option<Uuid>,
         seats: u16,
@@ -168,7 +176,8 @@ impl Practices {
             let problem = format!("must be less than {MAX_SLOT_DAYS} days after from");
             return Err(Refusal::field("to", problem).into());
         }
-        self.calendars.ask(id, GetSlots { service_id, range, asker, seats: seats.into() }).await
+        let seats = seats.into();
+        self.calendars.ask(id, GetSlots { service_id, minutes, range, asker, seats }).await
     }
 
     /// Replaces weekly hours, overrides and zone; returns the schedule's new version.
@@ -282,13 +291,36 @@ fn check_offer(offer: &Offer) -> Problems {
     range("bufferBeforeMinutes", offer.buffer_before_minutes, 0, 1440);
     range("bufferAfterMinutes", offer.buffer_after_minutes, 0, 1440);
     range("minNoticeMinutes", offer.min_notice_minutes, 0, 525_600);
-    range("horizonDays", offer.horizon_days, 1, 730);
     range("capacity", offer.capacity, 1, 500);
+    let mut optional = |field: &str, value: Option<i32>, max: i32| {
+        value.into_iter().for_each(|value| range(field, value, 1, max));
+    };
+    optional("maxPerDay", offer.max_per_day, 1_000);
+    optional("maxPerWeek", offer.max_per_week, 1_000);
     problems.require(offer.price >= 0, "price.amount", "must not be negative");
     problems.require(is_currency(&offer.currency), "price.currency", "must be an ISO 4217 code");
     let grid = matches!(offer.slot_grid.as_str(), "restart" | "window");
+    check_durations(offer, &mut problems);
     problems.require(grid, "slotGrid", "must be restart or window");
     let status = matches!(offer.status.as_str(), "active" | "inactive");
     problems.require(status, "status", "must be active or inactive");
     problems
+}
+
+fn check_durations(offer: &Offer, problems: &mut Problems) {
+    let others = &offer.other_durations.0;
+    let few = others.len() <= MAX_OTHER_DURATIONS;
+    let problem = format!("must have at most {MAX_OTHER_DURATIONS} entries");
+    problems.require(few, "otherDurations", &problem);
+    let mut seen = vec![offer.duration_minutes];
+    for (i, other) in others.iter().take(MAX_OTHER_DURATIONS).enumerate() {
+        let field = format!("otherDurations[{i}].durationMinutes");
+        let sane = (1..=1440).contains(&other.duration_minutes);
+        problems.require(sane, &field, "must be 1 to 1440");
+        let new = !seen.contains(&other.duration_minutes);
+        problems.require(new, &field, "is offered already");
+        seen.push(other.duration_minutes);
+        let field = format!("otherDurations[{i}].price.amount");
+        problems.require(other.price >= 0, &field, "must not be negative");
+    }
 }

@@ -52,7 +52,7 @@ impl Waitlist {
         problems.require(days <= MAX_DAYS, "to", &problem);
         problems.into_result()?;
         let asker = Some(caller.user_id);
-        let ask = GetSlots { service_id, range: time, asker, seats: 1 };
+        let ask = GetSlots { service_id, minutes: None, range: time, asker, seats: 1 };
         if !self.calendars.ask(practitioner_id, ask).await?.starts.is_empty() {
             return Err(Refusal::field("from", "a slot in this time can be booked now").into());
         }

@@ -69,6 +69,8 @@ fn requests(world: &World) -> BoxedStrategy<Request> {
         "limit",
         "status",
         "serviceId",
+        "durationMinutes",
+        "practitionerIds",
         "from",
         "to",
         "timeZone",

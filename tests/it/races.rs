@@ -58,6 +58,7 @@ pub fn job(practice: &Practice, seeker: &Person, start: Timestamp, length: i64) 
             cancellation_policy: json!([]),
             series_id: None,
             replaces: None,
+            limits: Vec::new(),
         }),
     }
 }

@@ -24,6 +24,8 @@ const PUBLIC: &[(&str, &str)] = &[
     ("get", "/v1/practitioners/{id}/availability"),
     ("get", "/v1/holidays"),
     ("get", "/v1/practitioners/{id}/reviews"),
+    ("get", "/v1/practitioners/{id}/next-available"),
+    ("get", "/v1/availability/next"),
     ("get", "/v1/notifications/vapid-public-key"),
     // A browser's token comes with the first frame.
     ("get", "/v1/ws"),

@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use hub::domain::availability::Hours;
 use hub::domain::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
+use hub::domain::limits::Limits;
 use hub::domain::rules::{CountedDays, Grid, Horizon, SlotRules};
 use hub::domain::slots::SlotQuery;
 use hub::domain::time::{Interval, date_after, local_date, minutes, parse_zone};
@@ -67,6 +68,10 @@ struct Case {
     align: u16,
     offset: u16,
     horizon: Option<(&'static str, u16, bool)>,
+    /// The service of each busy item; 0 is the one asked about, `None` no session.
+    services: Vec<Option<u128>>,
+    service_limits: (Option<i64>, Option<i64>),
+    practice_limits: (Option<i64>, Option<i64>),
 }
 
 impl Case {
@@ -247,12 +252,13 @@ fn a_case(dice: &mut Dice, zones: &[String]) -> Case {
         })
         .collect();
     let travel = some_travel(dice, zones, local_date(instant(moment), &tz));
-    let busy = (0..dice.between(0, 10))
+    let busy: Vec<_> = (0..dice.between(0, 10))
         .map(|_| {
             let start = moment + dice.between(-3 * DAY, 2 * DAY);
             (start, start + dice.between(1, 300), dice.small(45), dice.small(45))
         })
         .collect();
+    let services = busy.iter().map(|_| dice.of(&[None, Some(0), Some(0), Some(1)])).collect();
     let from = moment - dice.between(0, 2 * DAY);
     let increment = dice.of(&[5, 10, 15, 20, 30, 45, 60, 60, 90, 120, 7, 50]);
     let duration = if dice.chance(50) { increment } else { dice.between(5, 150) };
@@ -276,7 +282,16 @@ fn a_case(dice: &mut Dice, zones: &[String]) -> Case {
         horizon: dice
             .chance(40)
             .then(|| (dice.of(&["rolling", "window"]), dice.small(4), dice.chance(50))),
+        services,
+        service_limits: some_limits(dice),
+        practice_limits: some_limits(dice),
     }
+}
+
+/// A day and a week with room for a few sessions; mostly without a limit.
+fn some_limits(dice: &mut Dice) -> (Option<i64>, Option<i64>) {
+    let mut one = |high| dice.chance(12).then(|| dice.between(1, high));
+    (one(4), one(8))
 }
 
 fn schedule_of(case: &Case) -> serde_json::Value {
@@ -310,7 +325,9 @@ fn schedule_of(case: &Case) -> serde_json::Value {
 
 /// What the domain says.
 fn answer(case: &Case) -> Answer {
-    let hours = Hours::new(&serde_json::from_value(schedule_of(case)).unwrap()).unwrap();
+    let mut hours = Hours::new(&serde_json::from_value(schedule_of(case)).unwrap()).unwrap();
+    let limits = |(day, week)| Limits::new(day, week).unwrap();
+    hours.limits = limits(case.practice_limits);
     let rules = SlotRules::new(case.duration, case.increment).unwrap();
     let rules = rules.with_buffers(case.before, case.after).unwrap();
     let mut rules = rules.with_notice(case.notice).unwrap();
@@ -328,12 +345,14 @@ fn answer(case: &Case) -> Answer {
             _ => Horizon::RollingWindow { days, count },
         };
     }
-    let items = case.busy.iter().zip(1u128..);
+    rules.limits = limits(case.service_limits);
+    let items = case.busy.iter().zip(&case.services).zip(1u128..);
     let busy: BusySet = items
-        .map(|((start, end, before, after), key)| {
+        .map(|(((start, end, before, after), service), key)| {
             let time = Interval::lasting(instant(*start), minutes(end - start));
             let buffers = Buffers { before_min: *before, after_min: *after };
-            Busy::new(key, time, buffers, BusyKind::Booking)
+            let item = Busy::new(key, time, buffers, BusyKind::Booking);
+            service.map_or(item, |service| item.of_service(service))
         })
         .collect();
     let view = Viewpoint::at(instant(case.now));

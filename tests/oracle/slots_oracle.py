@@ -10,7 +10,9 @@ A case:   {"zone", "weekly": [[weekday 1..7, start, end], ...], "overrides": {da
            "busy": [[start, end, own_before, own_after], ...], "from", "to", "now",
            "duration", "increment", "before", "after", "notice",
            "grid": "window" | "restart", "align", "offset",
-           "horizon": null | ["rolling" | "window", days, business]}
+           "horizon": null | ["rolling" | "window", days, business],
+           "services": [service of each busy item: 0 is the one asked about, null no session, ...],
+           "service_limits": [per day or null, per week or null], "practice_limits": the same}
 Clock times are minutes of the local day (1440 is its end); instants are minutes since 1970 UTC.
 The answer: {"slots": [minute, ...], "open": [[start, end], ...], "offsets": [seconds, ...]}, the
 offsets every half hour from WEEKS_BACK weeks before "from" until DAYS_AHEAD days after "to", first
@@ -152,7 +154,28 @@ class Case:
         if minute >= self.until:
             return False
         origin = self.origin(minute)
-        return minute >= origin and (minute - origin) % self.increment == 0
+        if minute < origin or (minute - origin) % self.increment:
+            return False
+        return self.has_room(minute)
+
+    def has_room(self, minute):
+        """Whether one more session may begin in the day and in the week from Monday. A day ends when
+        its next one first begins, whatever clocks and journeys do."""
+        day = self.today(minute)
+        monday = day - timedelta(days=day.weekday())
+        for which, first, length in ((0, day, 1), (1, monday, 7)):
+            begin = self.begin(first)
+            end = self.begin(first + timedelta(days=length))
+            for own_only, limits in ((True, self.service_limits), (False, self.practice_limits)):
+                sessions = {
+                    (service, start)
+                    for service, (start, *_) in zip(self.services, self.busy)
+                    if service is not None and begin <= start < end
+                    and not (own_only and service != 0)
+                }
+                if limits[which] is not None and len(sessions - {(0, minute)}) >= limits[which]:
+                    return False
+        return True
 
     def end_of_horizon(self):
         kind, days, business = self.horizon

@@ -4,6 +4,7 @@ mod days;
 
 use super::*;
 use crate::domain::busy::{Buffers, Busy, BusyKind};
+use crate::domain::limits::{Limit, Limits, limits_at};
 use crate::domain::schedule::Schedule;
 use jiff::civil;
 use proptest::prelude::*;
@@ -304,6 +305,85 @@ fn slots_by_date_are_the_same_instants() {
     }
 }
 
+/// A session of the service `service`, held or booked.
+fn session(key: u128, start: &str, service: u128, kind: BusyKind) -> Busy {
+    let time = Interval::lasting(at(start), minutes(60));
+    Busy::new(key, time, Buffers::default(), kind).of_service(service)
+}
+
+/// The rule that refuses each start, or `ok`.
+fn rules_at(calendar: &Calendar, starts: &[&str]) -> Vec<&'static str> {
+    let check = |start: &&str| calendar.query().check_start(at(start));
+    starts.iter().map(|start| check(start).err().map_or("ok", |why| why.rule())).collect()
+}
+
+#[test]
+fn a_full_day_and_a_full_week_are_those_of_the_practitioner() {
+    // Kolkata's Monday the 15th is from 18:30Z on Sunday the 14th.
+    let mut calendar = Calendar::new(always("Asia/Kolkata"), 60, 60);
+    calendar.rules.limits = Limits::new(Some(2), None).unwrap();
+    calendar.busy.insert(session(1, "2026-06-14T18:30:00Z", 0, BusyKind::Booking));
+    calendar.busy.insert(session(2, "2026-06-15T17:30:00Z", 0, BusyKind::Counted));
+    let starts = ["2026-06-14T17:30:00Z", "2026-06-15T08:30:00Z", "2026-06-15T18:30:00Z"];
+    assert_eq!(rules_at(&calendar, &starts), ["ok", "limit", "ok"]);
+    // One who is not of the service counts for the practitioner only.
+    calendar.busy.insert(session(3, "2026-06-15T20:30:00Z", 1, BusyKind::Booking));
+    assert_eq!(rules_at(&calendar, &starts), ["ok", "limit", "ok"]);
+    calendar.hours.limits = Limits::new(None, Some(3)).unwrap();
+    assert_eq!(rules_at(&calendar, &starts), ["ok", "limit", "limit"]);
+    let next_week = ["2026-06-21T17:30:00Z", "2026-06-21T18:30:00Z"];
+    assert_eq!(rules_at(&calendar, &next_week), ["limit", "ok"]);
+    let refusal = calendar.query().check_start(at(next_week[0])).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "as many sessions of the practitioner as may begin in \
+         2026-06-14T18:30:00Z/2026-06-21T18:30:00Z are there already: 3"
+    );
+}
+
+#[test]
+fn own_holds_what_is_moved_and_who_shares_a_session_need_no_room() {
+    let mut calendar = Calendar::new(always("UTC"), 60, 60);
+    calendar.rules.limits = Limits::new(Some(1), None).unwrap();
+    let hold = BusyKind::Hold { owner: 5, expires_at: at("2026-06-14T12:05:00Z") };
+    calendar.view.now = at("2026-06-14T12:00:00Z");
+    calendar.busy.insert(session(1, "2026-06-15T09:00:00Z", 0, hold));
+    let noon = "2026-06-15T12:00:00Z";
+    assert_eq!(rules_at(&calendar, &[noon]), ["limit"]);
+    calendar.view.asker = Some(5);
+    assert_eq!(rules_at(&calendar, &[noon]), ["ok"]);
+    calendar.view = Viewpoint::at(at("2026-06-14T12:05:00Z"));
+    assert_eq!(rules_at(&calendar, &[noon]), ["ok"]);
+    calendar.busy.insert(session(2, "2026-06-15T15:00:00Z", 0, BusyKind::Booking));
+    assert_eq!(rules_at(&calendar, &[noon]), ["limit"]);
+    calendar.view.moving = Some(2);
+    assert_eq!(rules_at(&calendar, &[noon]), ["ok"]);
+    // Two seats of one session are one session.
+    calendar.view.moving = None;
+    calendar.busy.insert(session(3, "2026-06-15T15:00:00Z", 0, BusyKind::Booking));
+    calendar.rules.limits = Limits::new(Some(2), None).unwrap();
+    assert_eq!(rules_at(&calendar, &[noon]), ["ok"]);
+}
+
+#[test]
+fn a_full_day_is_no_available_day_and_explain_says_why() {
+    let mut calendar = Calendar::new(always("UTC"), 60, 60);
+    calendar.view.now = at("2026-06-14T23:30:00Z");
+    calendar.rules.limits = Limits::new(Some(1), None).unwrap();
+    calendar.rules.horizon = Horizon::RollingWindow { days: 2, count: CountedDays::Calendar };
+    calendar.busy.insert(session(1, "2026-06-15T09:00:00Z", 0, BusyKind::Booking));
+    // The first two days with room are the 16th and the 17th.
+    let starts = ["2026-06-15T12:00:00Z", "2026-06-17T23:00:00Z", "2026-06-18T00:00:00Z"];
+    assert_eq!(rules_at(&calendar, &starts), ["limit", "ok", "horizon"]);
+    let found = calendar.query().explain(range("2026-06-15T00:00:00Z", "2026-06-16T00:00:00Z"));
+    assert_eq!(found.slots, []);
+    let limited = found
+        .rejected
+        .iter()
+        .filter(|(_, why)| matches!(why, Rejection::Refused(refusal) if refusal.rule() == "limit"));
+    assert_eq!((found.rejected.len(), limited.count()), (24, 23));
+}
+
 // The laws. Days around clock changes are as likely as all others together.
 
 const ZONES: [(&str, &str); 6] = [
@@ -333,6 +413,13 @@ fn a_horizon() -> impl Strategy<Value = Horizon> {
     ]
 }
 
+/// Of the service (whose name is 0) and of the practitioner; mostly none.
+fn some_limits() -> impl Strategy<Value = (Limits, Limits)> {
+    let one = || prop_oneof![3 => Just(None), 1 => (1i64..4).prop_map(Some)];
+    let two = move || (one(), one()).prop_map(|(day, week)| Limits::new(day, week).unwrap());
+    (two(), two())
+}
+
 prop_compose! {
     /// A calendar and a range of up to three days near the day that its zone is listed with.
     fn a_calendar()(
@@ -344,8 +431,9 @@ prop_compose! {
         horizon in a_horizon(),
         (window_grid, align, offset) in (any::<bool>(), 1u16..=60, prop_oneof![Just(0u16), 0u16..40]),
         travel in prop::option::weighted(0.3, (-2i32..2, 0i32..3, 0..ZONES.len())),
-        busy in prop::collection::vec((-3000i64..5000, 1i64..600, 0u16..60, 0u16..60, 0u8..4), 0..12),
+        busy in prop::collection::vec((-3000i64..5000, 1i64..600, 0u16..60, 0u16..60, 0u8..5), 0..12),
         (from, length, now) in (-1500i64..1500, 0i64..4500, -4000i64..1500),
+        limits in some_limits(),
     ) -> (Calendar, Interval) {
         let (zone, date) = ZONES[zone];
         let ranges: Vec<_> =
@@ -369,13 +457,34 @@ prop_compose! {
         let expires_at = noon;
         let items = busy.into_iter().zip(1u128..).map(|((start, length, before, after, kind), key)| {
             let time = Interval::lasting(shifted(noon, minutes(start)), minutes(length));
-            let kind = [BusyKind::Booking, BusyKind::External, BusyKind::Blocked,
+            let kind = [BusyKind::Booking, BusyKind::External, BusyKind::Blocked, BusyKind::Counted,
                         BusyKind::Hold { owner: 1, expires_at }][usize::from(kind)];
-            Busy::new(key, time, Buffers { before_min: before, after_min: after }, kind)
+            let item = Busy::new(key, time, Buffers { before_min: before, after_min: after }, kind);
+            let is_session = !matches!(kind, BusyKind::External | BusyKind::Blocked);
+            if is_session { item.of_service(key % 2) } else { item }
         });
         calendar.busy = items.collect();
+        (calendar.rules.limits, calendar.hours.limits) = limits;
         (calendar, Interval::lasting(shifted(noon, minutes(from)), minutes(length)))
     }
+}
+
+/// The sessions in the span of a limit, by looking at every item.
+fn naive_count(calendar: &Calendar, limit: Limit) -> usize {
+    let mut sessions = std::collections::BTreeSet::new();
+    for item in calendar.busy.items() {
+        let stands = match item.kind() {
+            BusyKind::Booking | BusyKind::Counted => true,
+            BusyKind::Hold { expires_at, .. } => expires_at > calendar.view.now,
+            BusyKind::Blocked | BusyKind::External => false,
+        };
+        let start = item.time().start();
+        let of = item.service().filter(|service| !limit.of_service || *service == 0);
+        if let (true, true, Some(service)) = (stands, limit.span.contains(start), of) {
+            sessions.insert((service, start));
+        }
+    }
+    sessions.len()
 }
 
 proptest! {
@@ -413,11 +522,26 @@ proptest! {
             prop_assert!(range.covers(&wanted));
             prop_assert!(windows.iter().any(|window| window.covers(&wanted)));
             prop_assert!(start > now && start >= rules.earliest(now));
+            for limit in limits_at(&calendar.hours, rules, start) {
+                prop_assert!(naive_count(&calendar, limit) < usize::from(limit.at_most), "{limit}");
+            }
             for item in calendar.busy.items() {
+                if item.kind() == BusyKind::Counted {
+                    continue;
+                }
                 let expired = matches!(item.kind(), BusyKind::Hold { expires_at, .. } if expires_at <= now);
                 prop_assert!(expired || !rules.buffers.around(wanted).overlaps(&item.occupied()));
             }
         }
+    }
+
+    #[test]
+    fn the_first_start_is_the_first_of_all((calendar, range) in a_calendar(), weeks in 0i64..4) {
+        let query = calendar.query();
+        let range = range.padded(minutes(0), minutes(weeks * 7 * 24 * 60));
+        let longer = range.padded(minutes(0), calendar.rules.duration());
+        let first = query.slots(longer).first().copied().filter(|start| *start < range.end());
+        prop_assert_eq!(query.first_start(range), first);
     }
 
     #[test]

@@ -14,8 +14,10 @@ use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
+use super::limits::{self, LimitCheck};
 use super::{Command, Job, Ledger, Outcome, freed, news, reload, seats};
 use crate::domain::booking::{Status, Step};
+use crate::domain::refusal::Refusal;
 use crate::models::Conn;
 use crate::models::bookings::{self, Booking};
 use crate::models::fixed::Fixed;
@@ -75,6 +77,8 @@ pub struct NewBooking {
     pub series_id: Option<Uuid>,
     /// What it takes the place of.
     pub replaces: Option<Replaced>,
+    /// What it has to fit into besides.
+    pub limits: Vec<LimitCheck>,
 }
 
 /// The booking that a new one takes the place of.
@@ -90,6 +94,8 @@ pub struct Replaced {
 /// A new row as it goes into the statement.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
+    /// The place of its job in the batch.
+    pub index: usize,
     pub practitioner_id: Uuid,
     pub new: &'a NewBooking,
     pub group_session_id: Option<Uuid>,
@@ -147,64 +153,98 @@ struct Winner {
 }
 
 /// Inserts every `Command::Place` of `jobs` that needs no seats counted; the losers' outcome is
-/// `Taken`.
+/// `Taken`, or a refusal when a limit is reached.
 pub(super) async fn place_all(
     conn: &mut Conn,
     jobs: &[Job],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
-    let wanted: Vec<(usize, &Job, Row<'_>)> = jobs
+    let mut wanted: Vec<Row<'_>> = jobs
         .iter()
         .enumerate()
-        .filter_map(|(i, job)| match &job.command {
+        .filter_map(|(index, job)| match &job.command {
             Command::Place(new) if new.capacity.is_none() => {
                 let practitioner_id = job.practitioner_id;
-                Some((i, job, Row { practitioner_id, new, group_session_id: None }))
+                Some(Row { index, practitioner_id, new, group_session_id: None })
             }
             _ => None,
         })
         .collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<Row<'_>> = wanted.iter().map(|(_, _, row)| *row).collect();
-    yield_own_holds(conn, &rows, ledger).await?;
-    let winners = insert(conn, &rows).await?;
-    let mut stored: BTreeMap<Uuid, Booking> =
-        bookings::find_all(conn, &winners).await?.into_iter().map(|b| (b.id, b)).collect();
-    for (index, job, row) in wanted {
-        let Some(booking) = stored.remove(&row.new.id) else {
-            ledger.settle(index, Outcome::Taken);
-            continue;
-        };
-        busy(ledger, &booking);
-        news::placed(ledger, job.actor, &booking, row.new.placement);
-        ledger.settle(index, Outcome::Booked(Box::new(booking)));
+    while !wanted.is_empty() {
+        let admitted = limits::admit(conn, wanted).await?;
+        if admitted.now.is_empty() {
+            for row in admitted.full {
+                let refusal = Refusal::SlotUnavailable("limit".into());
+                ledger.settle(row.index, Outcome::Refused(refusal));
+            }
+            break;
+        }
+        yield_own_holds(conn, &admitted.now, ledger).await?;
+        let winners = insert(conn, &admitted.now).await?;
+        admitted.make_room(conn, &winners, ledger).await?;
+        settle(conn, jobs, &admitted.now, &winners, ledger).await?;
+        // Who found no room looks again, since some of those may have lost.
+        wanted = admitted.full;
     }
     Ok(())
 }
 
-/// Inserts one row, with its seats if it takes some; `None` when the time or the seats are taken.
-/// What others are to hear of it is the caller's.
+async fn settle(
+    conn: &mut Conn,
+    jobs: &[Job],
+    wanted: &[Row<'_>],
+    winners: &[Uuid],
+    ledger: &mut Ledger,
+) -> QueryResult<()> {
+    let mut stored: BTreeMap<Uuid, Booking> =
+        bookings::find_all(conn, winners).await?.into_iter().map(|b| (b.id, b)).collect();
+    for row in wanted {
+        let Some(booking) = stored.remove(&row.new.id) else {
+            ledger.settle(row.index, Outcome::Taken);
+            continue;
+        };
+        busy(ledger, &booking);
+        let actor = jobs.get(row.index).and_then(|job| job.actor);
+        news::placed(ledger, actor, &booking, row.new.placement);
+        ledger.settle(row.index, Outcome::Booked(Box::new(booking)));
+    }
+    Ok(())
+}
+
+/// What became of one row.
+pub(super) enum Placed {
+    Stored(Box<Booking>),
+    /// The time or the seats are taken.
+    Taken,
+    /// A limit of its day or week is reached.
+    Full,
+}
+
+/// Inserts one row, with its seats if it takes some. What others are to hear of it is the caller's.
 pub(super) async fn place_one(
     conn: &mut Conn,
     practitioner_id: Uuid,
     new: &NewBooking,
     ledger: &mut Ledger,
-) -> QueryResult<Option<Booking>> {
-    let mut row = Row { practitioner_id, new, group_session_id: None };
+) -> QueryResult<Placed> {
+    let row = Row { index: 0, practitioner_id, new, group_session_id: None };
+    let admitted = limits::admit(conn, vec![row]).await?;
+    let [row] = admitted.now.as_slice() else { return Ok(Placed::Full) };
+    let mut row = *row;
     yield_own_holds(conn, &[row], ledger).await?;
     if let Some(capacity) = new.capacity {
         let session = seats::open(conn, row, capacity).await?;
         if session.taken + new.seats > session.capacity {
-            return Ok(None);
+            return Ok(Placed::Taken);
         }
         row.group_session_id = Some(session.id);
     }
-    let Some(id) = insert(conn, &[row]).await?.pop() else { return Ok(None) };
-    let booking = reload(conn, id).await?;
+    let winners = insert(conn, &[row]).await?;
+    admitted.make_room(conn, &winners, ledger).await?;
+    let [id] = winners.as_slice() else { return Ok(Placed::Taken) };
+    let booking = reload(conn, *id).await?;
     busy(ledger, &booking);
-    Ok(Some(booking))
+    Ok(Placed::Stored(Box::new(booking)))
 }
 
 /// Notes the time that a new row keeps from others.

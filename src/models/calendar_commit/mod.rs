@@ -10,6 +10,7 @@
 mod blocks;
 mod holds;
 mod insert;
+mod limits;
 mod moves;
 mod news;
 mod seats;
@@ -38,6 +39,7 @@ use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 
 pub use insert::{NewBooking, Placement};
+pub use limits::LimitCheck;
 pub use moves::Move;
 
 /// What a calendar wants committed. Every job belongs to one practitioner.
@@ -133,8 +135,9 @@ pub enum Outcome {
     Series(Vec<Booking>),
     /// The time was taken by somebody else.
     Taken,
-    /// These starts of a series are taken; nothing of it is stored.
-    Clashes(Vec<Timestamp>),
+    /// These starts of a series are taken, or (true) their day or week is full; nothing of it is
+    /// stored.
+    Clashes(Vec<(Timestamp, bool)>),
     /// The job was refused; nothing of it is stored.
     Refused(Refusal),
     /// The times are closed.

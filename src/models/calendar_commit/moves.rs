@@ -8,7 +8,8 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::insert::{NewBooking, Placement, Replaced, place_one};
+use super::insert::{NewBooking, Placed, Placement, Replaced, place_one};
+use super::limits::LimitCheck;
 use super::{CommitRules, Job, Ledger, Outcome, give_back, news, reload, steps};
 use crate::domain::access::Role;
 use crate::domain::booking::{self, Status, Step};
@@ -34,6 +35,8 @@ pub struct Move {
     pub capacity: Option<i32>,
     /// Whether holds of the seeker are known to be in the way.
     pub over_own_hold: bool,
+    /// What it has to fit into besides.
+    pub limits: Vec<LimitCheck>,
     /// The role of the one who asks.
     pub role: Role,
     pub reason: Option<String>,
@@ -63,7 +66,7 @@ pub(super) async fn reschedule(
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
     let new = moved(&old, from, job, to, now);
-    let mut part = Ledger::default();
+    let (mut part, mut is_full) = (Ledger::default(), false);
     let moved = conn
         .transaction(async |conn| {
             diesel::update(table::table.find(old.id))
@@ -73,12 +76,21 @@ pub(super) async fn reschedule(
                 ))
                 .execute(conn)
                 .await?;
-            let placed = place_one(conn, old.practitioner_id, &new, &mut part).await?;
-            Ok((reload(conn, old.id).await?, placed.ok_or(Error::RollbackTransaction)?))
+            match place_one(conn, old.practitioner_id, &new, &mut part).await? {
+                Placed::Stored(booking) => Ok((reload(conn, old.id).await?, booking)),
+                Placed::Taken => Err(Error::RollbackTransaction),
+                Placed::Full => {
+                    is_full = true;
+                    Err(Error::RollbackTransaction)
+                }
+            }
         })
         .await;
     let (ended, booking) = match moved {
         Ok(both) => both,
+        Err(Error::RollbackTransaction) if is_full => {
+            return Ok(Outcome::Refused(Refusal::SlotUnavailable("limit".into())));
+        }
         Err(Error::RollbackTransaction) => return Ok(Outcome::Taken),
         Err(e) => return Err(e),
     };
@@ -91,7 +103,7 @@ pub(super) async fn reschedule(
         give_back(conn, rules, &ended, ledger).await?;
     }
     ledger.others.push(ended);
-    Ok(Outcome::Booked(Box::new(booking)))
+    Ok(Outcome::Booked(booking))
 }
 
 /// The booking at the new time. Who moves it when little would come back does not get more by
@@ -129,6 +141,7 @@ fn moved(old: &Booking, from: Status, job: &Job, to: &Move, now: Timestamp) -> N
         pending_blocks: old.pending_blocks,
         cancellation_policy: serde_json::to_value(policy).unwrap_or_default(),
         series_id: old.series_id,
+        limits: to.limits.clone(),
         replaces: Some(Replaced {
             id: old.id,
             chain_id: old.chain_id.unwrap_or(old.id),
@@ -151,8 +164,9 @@ pub(super) async fn series(
             let mut rows = Vec::with_capacity(wanted.len());
             for new in wanted {
                 match place_one(conn, job.practitioner_id, new, &mut part).await? {
-                    Some(row) => rows.push(row),
-                    None => clashes.push(new.scheduled_at),
+                    Placed::Stored(row) => rows.push(*row),
+                    Placed::Taken => clashes.push((new.scheduled_at, false)),
+                    Placed::Full => clashes.push((new.scheduled_at, true)),
                 }
             }
             if clashes.is_empty() { Ok(rows) } else { Err(Error::RollbackTransaction) }

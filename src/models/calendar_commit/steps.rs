@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::insert::{self, NewBooking};
+use super::insert::{self, NewBooking, Placed};
 use super::{
     Command, CommitRules, Job, Ledger, Outcome, blocks, give_back, holds, moves, news, reload,
 };
@@ -86,11 +86,14 @@ async fn place(
     new: &NewBooking,
     ledger: &mut Ledger,
 ) -> QueryResult<Outcome> {
-    let Some(row) = insert::place_one(conn, job.practitioner_id, new, ledger).await? else {
-        return Ok(Outcome::Taken);
-    };
-    news::placed(ledger, job.actor, &row, new.placement);
-    Ok(Outcome::Booked(Box::new(row)))
+    match insert::place_one(conn, job.practitioner_id, new, ledger).await? {
+        Placed::Stored(row) => {
+            news::placed(ledger, job.actor, &row, new.placement);
+            Ok(Outcome::Booked(row))
+        }
+        Placed::Taken => Ok(Outcome::Taken),
+        Placed::Full => Ok(Outcome::Refused(Refusal::SlotUnavailable("limit".into()))),
+    }
 }
 
 /// What is done to a booking that exists.

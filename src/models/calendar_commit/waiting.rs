@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
-use super::insert::{NewBooking, Placement, place_one};
+use super::insert::{NewBooking, Placed, Placement, place_one};
 use super::{CommitRules, Ledger, news};
 use crate::domain::money::commission;
 use crate::models::Conn;
@@ -71,15 +71,14 @@ pub(super) async fn offer(
     for next in waiting {
         let (entry, new) = (next.id, hold_for(next, row, rules));
         // The time was blocked meanwhile, or this seeker comes to the session anyway.
-        let Some(hold) = place_one(conn, row.practitioner_id, &new, ledger).await? else {
-            continue;
-        };
+        let placed = place_one(conn, row.practitioner_id, &new, ledger).await?;
+        let Placed::Stored(hold) = placed else { continue };
         diesel::update(waitlist::table.find(entry))
             .set((waitlist::status.eq("offered"), waitlist::hold_id.eq(hold.id)))
             .execute(conn)
             .await?;
         news::offered(ledger, &hold);
-        ledger.others.push(hold);
+        ledger.others.push(*hold);
         break;
     }
     Ok(())
@@ -108,6 +107,8 @@ fn hold_for(next: Next, row: &Booking, rules: CommitRules) -> NewBooking {
         cancellation_policy: next.cancellation_policy,
         series_id: None,
         replaces: None,
+        // It takes the place of a session that counted.
+        limits: Vec::new(),
     }
 }
 
