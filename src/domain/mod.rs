@@ -7,6 +7,7 @@ pub mod busy;
 pub mod channel;
 pub mod chat;
 pub mod explain;
+pub mod ics;
 pub mod intervals;
 pub mod money;
 pub mod notify;
