@@ -22,6 +22,7 @@ mod fuzz;
 mod fuzz_world;
 mod group_commit;
 mod holds;
+mod ical_expand;
 mod idempotency;
 mod openapi;
 mod presence;

@@ -19,7 +19,7 @@ use super::read::Problem;
 /// take 400, a rule for every second of them 35 million.
 const MAX_STEPS: i64 = 3_000_000;
 /// What a rule without any occurrence costs: it is looked for until the calendar ends.
-const FRUITLESS: i64 = 100_000;
+const FRUITLESS: i64 = 300_000;
 /// Occurrences that one rule may have before and in the time that is asked for.
 const MAX_STARTS: usize = 100_000;
 

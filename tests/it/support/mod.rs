@@ -6,6 +6,7 @@ pub mod people;
 pub mod postgres;
 pub mod probe;
 pub mod push_receiver;
+pub mod python;
 pub mod raw_socket;
 pub mod redis;
 pub mod rows;
