@@ -168,8 +168,10 @@ impl CalendarActor {
             Ok(Outcome::Blocked(block)) => state.block(block),
             Ok(Outcome::Unblocked(block)) => state.forget(block.id),
             // The database knew better, or nobody knows: read it again.
-            Ok(Outcome::Taken | Outcome::Scheduled(_)) | Err(Error::Fault(_)) => self.reload(ctx),
-            Ok(Outcome::Refused(_) | Outcome::Done) | Err(Error::Refused(_)) => {}
+            Ok(Outcome::Taken | Outcome::Scheduled(_) | Outcome::External { changed: true })
+            | Err(Error::Fault(_)) => self.reload(ctx),
+            Ok(Outcome::Refused(_) | Outcome::External { changed: false } | Outcome::Done)
+            | Err(Error::Refused(_)) => {}
         }
     }
 

@@ -110,9 +110,11 @@ fn booked(outcome: Outcome) -> Result<Booking> {
         Outcome::Booked(row) => Ok(*row),
         Outcome::Taken => Err(Refusal::SlotTaken.into()),
         Outcome::Refused(refusal) => Err(refusal.into()),
-        Outcome::Blocked(_) | Outcome::Unblocked(_) | Outcome::Scheduled(_) | Outcome::Done => {
-            Err(Error::Fault("a booking had another outcome".to_owned()))
-        }
+        Outcome::Blocked(_)
+        | Outcome::Unblocked(_)
+        | Outcome::Scheduled(_)
+        | Outcome::External { .. }
+        | Outcome::Done => Err(Error::Fault("a booking had another outcome".to_owned())),
     }
 }
 

@@ -42,7 +42,7 @@ pub struct BusyRow {
     pub hold_expires_at: Option<Timestamp>,
 }
 
-/// A time that the practitioner closed.
+/// A time that the practitioner closed. Rows that come from a calendar elsewhere are none.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = blocked_times, check_for_backend(diesel::pg::Pg))]
 pub struct Block {
@@ -115,6 +115,7 @@ pub async fn blocks_after(
 ) -> QueryResult<Vec<Block>> {
     blocked_times::table
         .filter(blocked_times::practitioner_id.eq(practitioner_id))
+        .filter(blocked_times::external_calendar_id.is_null())
         .filter(blocked_times::ends_at.gt(from.to_diesel()))
         .order(blocked_times::starts_at)
         .select(Block::as_select())
@@ -130,6 +131,7 @@ pub async fn count_blocks(
 ) -> QueryResult<i64> {
     blocked_times::table
         .filter(blocked_times::practitioner_id.eq(practitioner_id))
+        .filter(blocked_times::external_calendar_id.is_null())
         .filter(blocked_times::ends_at.gt(from.to_diesel()))
         .count()
         .get_result(conn)
@@ -164,6 +166,7 @@ pub async fn remove_block(
     diesel::delete(
         blocked_times::table
             .find(block_id)
+            .filter(blocked_times::external_calendar_id.is_null())
             .filter(blocked_times::practitioner_id.eq(practitioner_id)),
     )
     .returning(Block::as_returning())

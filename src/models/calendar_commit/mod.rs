@@ -5,6 +5,7 @@
 //! lets a loser lose without failing the others; then what follows from all of it: audit trail,
 //! calendar versions, user events, notifications, pushes.
 
+mod external;
 mod insert;
 mod news;
 mod steps;
@@ -28,6 +29,7 @@ use crate::domain::booking::Step;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 
+pub use external::Replacement;
 pub use insert::{NewBooking, Placement};
 
 /// What a calendar wants committed. Every job belongs to one practitioner.
@@ -90,6 +92,10 @@ pub enum Command {
         /// The version that the writer saw, if they said so.
         expected_version: Option<i64>,
     },
+    /// Replace the busy times that come from a calendar elsewhere. Bookings in the new ones stay.
+    ReplaceExternal(Replacement),
+    /// Forget a calendar elsewhere, and with it its busy times.
+    RemoveExternal(Uuid),
     /// Nothing of its own: flips holds that ran out.
     Lapse,
 }
@@ -109,6 +115,11 @@ pub enum Outcome {
     Unblocked(Block),
     /// The schedule has this version.
     Scheduled(i64),
+    /// The busy times of a calendar elsewhere are what was read there.
+    External {
+        /// Whether any time is busy or free that was not before.
+        changed: bool,
+    },
     /// Done, with nothing to tell.
     Done,
 }

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Command, Job, Ledger, Outcome, freed, news, reload};
+use super::{Command, Job, Ledger, Outcome, external, freed, news, reload};
 use crate::domain::access::{Relation, Role};
 use crate::domain::booking::{self, Facts, Status, Step};
 use crate::domain::refusal::Refusal;
@@ -87,6 +87,8 @@ pub(super) async fn take(
                 None => Outcome::Refused(Refusal::NotFound("block")),
             }
         }
+        Command::ReplaceExternal(wanted) => external::replace(conn, job, wanted, ledger).await?,
+        Command::RemoveExternal(id) => external::remove(conn, job, *id, ledger).await?,
         Command::PutOffer(offer) => {
             catalogue::put_offer(conn, offer).await?;
             ledger.hours_changed.push(job.practitioner_id);
