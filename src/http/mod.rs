@@ -9,8 +9,10 @@ pub mod catalogue;
 pub mod conversations;
 pub mod envelope;
 pub mod error;
+pub mod external_calendars;
 pub mod front;
 pub mod idempotency;
+pub mod invites;
 pub mod notifications;
 pub mod openapi;
 pub mod operations;
@@ -47,6 +49,8 @@ routes! {
     "/v1/auth/sessions/{id}" => { delete auth::revoke_session },
 
     "/v1/users/profile" => { get users::profile, put users::update_profile },
+    "/v1/users/calendar-feed" => { post invites::open_own, delete invites::close_own },
+    "/v1/users/calendar.ics" => { get invites::own },
 
     "/v1/services" => { get catalogue::list, post catalogue::create },
     "/v1/practitioners" => { get practitioners::list, post practitioners::create },
@@ -56,6 +60,19 @@ routes! {
     "/v1/practitioners/{id}/availability" => { get calendars::slots, put calendars::put_schedule },
     "/v1/practitioners/{id}/blocks" => { get calendars::blocks, post calendars::create_block },
     "/v1/practitioners/{id}/blocks/{blockId}" => { delete calendars::delete_block },
+    "/v1/practitioners/{id}/calendar-feed" => {
+        post invites::open_practice, delete invites::close_practice,
+    },
+    "/v1/practitioners/{id}/calendar.ics" => { get invites::practice },
+    "/v1/practitioners/{id}/external-calendars" => {
+        get external_calendars::list, post external_calendars::add,
+    },
+    "/v1/practitioners/{id}/external-calendars/{calendarId}" => {
+        put external_calendars::put, delete external_calendars::remove,
+    },
+    "/v1/practitioners/{id}/external-calendars/{calendarId}/refresh" => {
+        post external_calendars::refresh,
+    },
 
     "/v1/holds" => { post bookings::hold },
     "/v1/holds/{id}" => { delete bookings::release },
@@ -69,6 +86,7 @@ routes! {
     "/v1/bookings/{id}/end" => { post sessions::end },
     "/v1/bookings/{id}/no-show" => { post sessions::no_show },
     "/v1/bookings/{id}/events" => { get bookings::events },
+    "/v1/bookings/{id}/invite.ics" => { get invites::invite },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
     "/v1/conversations/{id}" => { get conversations::show },

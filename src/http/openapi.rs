@@ -7,8 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, bookings, calendars, catalogue, conversations, notifications, operations, practitioners,
-    sessions, users, ws,
+    auth, bookings, calendars, catalogue, conversations, external_calendars, invites,
+    notifications, operations, practitioners, sessions, users, ws,
 };
 
 #[derive(OpenApi)]
@@ -27,6 +27,10 @@ use super::{
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,
         bookings::extend, sessions::start, sessions::end, sessions::no_show,
+        invites::invite, invites::practice, invites::open_practice, invites::close_practice,
+        invites::own, invites::open_own, invites::close_own,
+        external_calendars::list, external_calendars::add, external_calendars::put,
+        external_calendars::remove, external_calendars::refresh,
         conversations::list, conversations::create, conversations::show, conversations::history,
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,

@@ -1,7 +1,8 @@
-//! Background work: delivering pushes, sweeping what is over. Nothing that a user waits for, and
+//! Background work: delivering pushes, reading calendars elsewhere, sweeping what is over. Nothing that a user waits for, and
 //! nothing that bookings or messages depend on.
 
 pub mod deliver;
+pub mod import;
 pub mod sweep;
 
 use std::time::Duration;

@@ -89,7 +89,7 @@ fn groups<'c>(calendar: &'c ICalendar, zones: &Zones<'_>, found: &mut Found) -> 
         };
         match replaces {
             Some((of, onward)) => {
-                group.replace(Replacement { of, onward, sequence: sequence(component), event })
+                group.replace(Replacement { of, onward, sequence: sequence(component), event });
             }
             None => group.masters.push(event),
         }
