@@ -5,10 +5,11 @@
 use std::env;
 use std::fmt::Write;
 
-use hub::domain::ics::read::busy_times;
+use hub::domain::ics::read::{MAX_OCCURRENCES, Problem, busy_times, window};
 use hub::domain::intervals::union;
 use hub::domain::time::{Interval, minutes, parse_zone};
 use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 
@@ -125,98 +126,128 @@ fn weekday(date: Date) -> &'static str {
         [usize::try_from(date.weekday().to_monday_zero_offset()).unwrap()]
 }
 
+/// What makes an event count or not.
+const MARKS: [&str; 4] =
+    ["TRANSP:TRANSPARENT", "STATUS:CANCELLED", "STATUS:TENTATIVE", "TRANSP:OPAQUE"];
+
+fn days(n: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * n)
+}
+
 /// One UID: an event, its exceptions, and events that stand in for some of its occurrences.
-fn series(dice: &mut Dice, uid: i64, around: Timestamp, text: &mut String) {
-    let clock = match dice.roll(10) {
-        0 => Clock::Utc,
-        1 => Clock::Floating,
-        2 | 3 => Clock::Days,
-        _ => Clock::In(dice.one(&ZONES)),
-    };
-    // Most events begin near the time that is asked for, some long before.
-    let back = if dice.happens(25) { dice.roll(365 * 12) } else { dice.roll(150) - 60 };
-    let day = jiff::tz::Offset::UTC.to_datetime(around).date();
-    let date = day.checked_sub(back.days()).unwrap();
-    let first = match clock {
-        Clock::Days => date.at(0, 0, 0, 0),
-        // Nights as well: clocks change there.
-        _ => date.at(0, 0, 0, 0) + SignedDuration::from_mins(15 * dice.roll(96)),
-    };
-    let mut event = |lines: &[String]| {
-        write!(text, "BEGIN:VEVENT\r\nUID:{uid}@test\r\nDTSTAMP:20270101T000000Z\r\n").unwrap();
+struct Series {
+    uid: i64,
+    clock: Clock,
+    first: DateTime,
+}
+
+impl Series {
+    fn draw(dice: &mut Dice, uid: i64, around: Timestamp) -> Self {
+        let clock = match dice.roll(10) {
+            0 => Clock::Utc,
+            1 => Clock::Floating,
+            2 | 3 => Clock::Days,
+            _ => Clock::In(dice.one(&ZONES)),
+        };
+        // Most events begin near the time that is asked for, some long before.
+        let back = if dice.happens(25) { dice.roll(365 * 12) } else { dice.roll(150) - 60 };
+        let day = jiff::tz::Offset::UTC.to_datetime(around).date();
+        let midnight = day.checked_sub(back.days()).unwrap().at(0, 0, 0, 0);
+        let first = match clock {
+            Clock::Days => midnight,
+            // Nights as well: clocks change there.
+            _ => midnight + minutes(15 * dice.roll(96)),
+        };
+        Self { uid, clock, first }
+    }
+
+    fn write(&self, lines: &[String], text: &mut String) {
+        write!(text, "BEGIN:VEVENT\r\nUID:{}@test\r\nDTSTAMP:20270101T000000Z\r\n", self.uid)
+            .unwrap();
         lines.iter().for_each(|line| write!(text, "{line}\r\n").unwrap());
         text.push_str("END:VEVENT\r\n");
-    };
-    let mut lines = vec![clock.stamp("DTSTART", first)];
-    let length = match clock {
-        Clock::Days => SignedDuration::from_hours(24 * (1 + dice.roll(4))),
-        _ => minutes(15 * (1 + dice.roll(40))),
-    };
-    match dice.roll(3) {
-        0 if clock == Clock::Days => lines.push(format!("DURATION:P{}D", length.as_hours() / 24)),
-        // Where clocks change, real minutes and those on the clock differ.
-        0 if clock == Clock::Utc => lines.push(format!("DURATION:PT{}M", length.as_mins())),
-        1 if clock == Clock::Days && length.as_hours() == 24 => {}
-        _ => lines.push(clock.stamp("DTEND", first + length)),
     }
-    let marks = ["TRANSP:TRANSPARENT", "STATUS:CANCELLED", "STATUS:TENTATIVE", "TRANSP:OPAQUE"];
-    if dice.happens(20) {
-        lines.push(dice.one(&marks).to_owned());
+
+    fn length(&self, dice: &mut Dice, lines: &mut Vec<String>) {
+        let whole_days = self.clock == Clock::Days;
+        let length = match whole_days {
+            true => days(1 + dice.roll(4)),
+            false => minutes(15 * (1 + dice.roll(40))),
+        };
+        match dice.roll(3) {
+            0 if whole_days => lines.push(format!("DURATION:P{}D", length.as_hours() / 24)),
+            // Where clocks change, real minutes and those on the clock differ.
+            0 if self.clock == Clock::Utc => {
+                lines.push(format!("DURATION:PT{}M", length.as_mins()));
+            }
+            1 if whole_days && length == days(1) => {}
+            _ => lines.push(self.clock.stamp("DTEND", self.first + length)),
+        }
     }
-    let mut occurrences = Vec::new();
-    if dice.happens(70) {
-        let rule = rule(dice, first);
-        let until = first + SignedDuration::from_hours(24 * (30 + dice.roll(400)));
-        let end = match (rule.contains("COUNT") || dice.happens(50), clock) {
+
+    /// A rule, and some occurrences that it surely has: an exception elsewhere excepts nothing.
+    fn repetition(&self, dice: &mut Dice, lines: &mut Vec<String>) -> Vec<DateTime> {
+        let rule = rule(dice, self.first);
+        let until = self.first + days(30 + dice.roll(400));
+        let end = match (rule.contains("COUNT") || dice.happens(50), self.clock) {
             (true, _) => String::new(),
             (_, Clock::Days) => format!(";UNTIL={}", until.strftime("%Y%m%d")),
             (_, Clock::Floating) => format!(";UNTIL={}", until.strftime("%Y%m%dT%H%M%S")),
             _ => format!(";UNTIL={}Z", until.strftime("%Y%m%dT%H%M%S")),
         };
         lines.push(format!("RRULE:{rule}{end}"));
-        // Where the simplest rules have occurrences; an exception elsewhere excepts nothing.
-        let step = if rule.starts_with("FREQ=DAILY;INTERVAL=1") { 1 } else { 7 };
-        let weekly = rule.starts_with("FREQ=WEEKLY;INTERVAL=1") || step == 1;
-        if weekly {
-            occurrences =
-                (1..6).map(|n| first + SignedDuration::from_hours(24 * step * n)).collect();
-        }
+        let step = match rule {
+            _ if rule.starts_with("FREQ=DAILY;INTERVAL=1") => 1,
+            _ if rule.starts_with("FREQ=WEEKLY;INTERVAL=1") => 7,
+            _ => return Vec::new(),
+        };
+        (1..6).map(|n| self.first + days(step * n)).collect()
     }
-    // Either excepted or replaced: both at once is read in two ways.
-    occurrences.retain(|at| {
-        let out = dice.happens(25);
-        if out {
-            lines.push(clock.stamp("EXDATE", *at));
+
+    /// An event that stands in for the occurrence `at`, somewhere near it.
+    fn replacement(&self, dice: &mut Dice, at: DateTime, text: &mut String) {
+        let start = match self.clock {
+            Clock::Days => at + days(dice.roll(3)),
+            _ => at + minutes(15 * (dice.roll(400) - 200)),
+        };
+        let mut lines = vec![
+            self.clock.stamp("RECURRENCE-ID", at),
+            self.clock.stamp("DTSTART", start),
+            self.clock.stamp("DTEND", start + days(1 + dice.roll(2))),
+            format!("SEQUENCE:{}", dice.roll(4)),
+        ];
+        if dice.happens(30) {
+            lines.push(dice.one(&MARKS).to_owned());
         }
-        !out
-    });
-    if dice.happens(15) {
-        let more = first + SignedDuration::from_hours(24 * (3 + 7 * dice.roll(9)));
-        lines.push(clock.stamp("RDATE", more));
+        self.write(&lines, text);
     }
-    event(&lines);
-    for at in occurrences.into_iter().filter(|_| clock != Clock::Floating) {
-        if dice.happens(25) {
-            let moved = at + minutes(15 * (dice.roll(400) - 200));
-            let mut lines = vec![
-                clock.stamp("RECURRENCE-ID", at),
-                clock.stamp(
-                    "DTSTART",
-                    if clock == Clock::Days {
-                        at + SignedDuration::from_hours(24 * dice.roll(3))
-                    } else {
-                        moved
-                    },
-                ),
-                format!("SEQUENCE:{}", dice.roll(4)),
-            ];
-            let start =
-                if clock == Clock::Days { at + SignedDuration::from_hours(48) } else { moved };
-            lines.push(clock.stamp("DTEND", start + minutes(24 * 60)));
-            if dice.happens(30) {
-                lines.push(dice.one(&marks).to_owned());
+
+    fn all(&self, dice: &mut Dice, text: &mut String) {
+        let mut lines = vec![self.clock.stamp("DTSTART", self.first)];
+        self.length(dice, &mut lines);
+        if dice.happens(20) {
+            lines.push(dice.one(&MARKS).to_owned());
+        }
+        let mut occurrences = match dice.happens(70) {
+            true => self.repetition(dice, &mut lines),
+            false => Vec::new(),
+        };
+        // Either excepted or replaced: both at once is read in two ways.
+        occurrences.retain(|at| {
+            let out = dice.happens(25);
+            if out {
+                lines.push(self.clock.stamp("EXDATE", *at));
             }
-            event(&lines);
+            !out
+        });
+        if dice.happens(15) {
+            lines.push(self.clock.stamp("RDATE", self.first + days(3 + 7 * dice.roll(9))));
+        }
+        self.write(&lines, text);
+        for at in occurrences.into_iter().filter(|_| self.clock != Clock::Floating) {
+            if dice.happens(25) {
+                self.replacement(dice, at, text);
+            }
         }
     }
 }
@@ -228,7 +259,7 @@ fn case(dice: &mut Dice) -> (String, &'static str, Interval) {
     let mut text = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//test//EN\r\n".to_owned();
     text.push_str(VTIMEZONES);
     for uid in 0..1 + dice.roll(4) {
-        series(dice, uid, window.start() + SignedDuration::from_hours(24 * 60), &mut text);
+        Series::draw(dice, uid, window.start() + days(60)).all(dice, &mut text);
     }
     text.push_str("END:VCALENDAR\r\n");
     (text, dice.one(&ZONES[2..]), window)
@@ -337,4 +368,54 @@ fn the_examples_of_rfc_5545_are_expanded_as_others_do() {
             assert!(busy > 0 || !begins, "{example}");
         }
     }
+}
+
+/// Calendars that are made to keep the hub busy end, and soon.
+#[test]
+fn bombs_are_refused_in_time() {
+    let one = |rule: &str| {
+        format!("BEGIN:VEVENT UID:1 DTSTART:20000101T000000Z DURATION:PT1S RRULE:{rule} END:VEVENT")
+    };
+    let refused = |components: &str| {
+        let started = std::time::Instant::now();
+        let zone = TimeZone::UTC;
+        let text =
+            format!("BEGIN:VCALENDAR\r\n{}\r\nEND:VCALENDAR", components.replace(' ', "\r\n"));
+        let result = busy_times(&text, &zone, window("2027-03-01T00:00:00Z".parse().unwrap()));
+        // Generous: debug builds on busy machines.
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+        result.err()
+    };
+    assert_eq!(refused(&one("FREQ=SECONDLY")), Some(Problem::TooMuchWork));
+    assert_eq!(refused(&one("FREQ=SECONDLY;COUNT=4000000000")), Some(Problem::TooMuchWork));
+    assert_eq!(refused(&one("FREQ=MINUTELY")), Some(Problem::TooMuchWork));
+    assert_eq!(refused(&one("FREQ=HOURLY")), Some(Problem::TooManyEvents));
+    let all = |n: i32| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let every = format!("FREQ=DAILY;BYHOUR={};BYMINUTE={};BYSECOND={}", all(24), all(60), all(60));
+    assert_eq!(refused(&one(&every)), Some(Problem::TooMuchWork));
+    // Rules that never come true are looked for until time ends.
+    let never = one("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30");
+    assert_eq!(refused(&never), None);
+    assert_eq!(refused(&format!("{never} ").repeat(10_000)), Some(Problem::TooMuchWork));
+    let many: String = (0..=MAX_OCCURRENCES)
+        .map(|n| format!("BEGIN:VEVENT UID:{n} DTSTART:20270310T100000Z DURATION:PT1H END:VEVENT "))
+        .collect();
+    assert_eq!(refused(&many), Some(Problem::TooManyEvents));
+    // Lists as long as the file must not be compared with each other one by one.
+    let dates = |name: &str, minute: usize| {
+        let one = |n: usize| {
+            format!(
+                "{name}:2027{:02}{:02}T{:02}{minute:02}00Z",
+                n / 672 % 12 + 1,
+                n / 24 % 28 + 1,
+                n % 24
+            )
+        };
+        (0..8_000).map(one).collect::<Vec<_>>().join(" ")
+    };
+    let (more, out) = (dates("RDATE", 0), dates("EXDATE", 0));
+    let event = format!(
+        "BEGIN:VEVENT UID:1 DTSTART:20270310T101500Z DURATION:PT1M {more} {out} END:VEVENT"
+    );
+    assert_eq!(refused(&event), None);
 }

@@ -23,6 +23,8 @@ mod fuzz_world;
 mod group_commit;
 mod holds;
 mod ical_expand;
+mod ical_import;
+mod ical_invites;
 mod idempotency;
 mod openapi;
 mod presence;

@@ -1,6 +1,7 @@
 //! What the tests stand on: a PostgreSQL for the run, a hub per test, users, sockets.
 
 pub mod fake_google;
+pub mod feed_server;
 pub mod hub;
 pub mod people;
 pub mod postgres;
