@@ -539,3 +539,104 @@ async fn a_booking_that_comes_back_blocks_nothing_of_its_own() {
     assert_eq!(slots(&hub, &practice, 8, 11).await, hours(&practice, &[8, 10]));
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_that_knows_nothing_of_it_is_refused_by_the_database() {
+    let hub = TestHub::start().await;
+    let (practice, seeker) = (hub.practice().await, hub.seeker().await);
+    assert_eq!(slots(&hub, &practice, 8, 11).await.len(), 3);
+    // As another node would, but without the version that lets this one look.
+    let (id, at) = (uuid::Uuid::now_v7(), practice.slot(9));
+    for sql in [
+        format!(
+            "INSERT INTO external_calendars (id, practitioner_id, name)
+             VALUES ('{id}', '{}', 'x')",
+            practice.id
+        ),
+        format!(
+            "INSERT INTO blocked_times (id, practitioner_id, external_calendar_id, starts_at, ends_at)
+             VALUES ('{id}', '{}', '{id}', '{at}', '{at}'::timestamptz + interval '1 hour')",
+            practice.id
+        ),
+    ] {
+        rows::run(&hub.database_url, &sql).await;
+    }
+    seeker.post(&hub, "/v1/holds", practice.wish(at)).await.refused(409, "slot_taken");
+    // And now it has looked.
+    assert_eq!(slots(&hub, &practice, 8, 11).await, hours(&practice, &[8, 10]));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_took_comes_due_again() {
+    let hub = TestHub::start_with(|c| every(c, 3_600)).await;
+    let practice = hub.practice().await;
+    let server = FeedServer::start();
+    server.put("/cal.ics", Page::of(calendar(&[("1", practice.slot(9), practice.slot(10))])));
+    let added = add(&hub, &practice, &server.url("/cal.ics")).await;
+    read(&hub, &practice).await;
+    // Whoever took it is given up on in two seconds; until then nobody else takes it.
+    let taken = "UPDATE external_calendars SET attempt = attempt + 1, attempted_at = now(),
+                    next_read_at = now() + interval '2 seconds', etag = NULL";
+    rows::run(&hub.database_url, taken).await;
+    let asked = server.count("/cal.ics");
+    assert_eq!(asked, 1);
+    server.waits_for("/cal.ics", 2).await;
+    becomes(&hub, &practice, |c| c["lastReadAt"].as_str() > added["createdAt"].as_str()).await;
+
+    // A day after the last whole reading it is read whole, changed or not: time has moved on.
+    let due = "UPDATE external_calendars SET next_read_at = now(), full_read_at = full_read_at";
+    rows::run(&hub.database_url, due).await;
+    server.waits_for("/cal.ics", 3).await;
+    assert!(server.asked()[2].if_none_match.is_some());
+    hub.becomes("SELECT count(*) FROM external_calendars WHERE next_read_at > now()", 1).await;
+    rows::run(&hub.database_url, &due.replace("= full_read_at", "= now() - interval '25 hours'"))
+        .await;
+    server.waits_for("/cal.ics", 4).await;
+    assert!(server.asked()[3].if_none_match.is_none());
+    hub.becomes("SELECT count(*) FROM external_calendars WHERE next_read_at > now() AND full_read_at > now() - interval '1 hour'", 1).await;
+    // So does a practice that moves to another zone: its days are others.
+    let body = json!({ "timeZone": "Europe/London", "weekly": [] });
+    let hours = format!("/v1/practitioners/{}/availability", practice.id);
+    practice.person.put(&hub, &hours, body).await.data(200);
+    rows::run(&hub.database_url, due).await;
+    server.waits_for("/cal.ics", 5).await;
+    assert!(server.asked()[4].if_none_match.is_none());
+    hub.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_forgotten_while_it_is_read_does_not_come_back() {
+    let hub = TestHub::start_with(|c| every(c, 3_600)).await;
+    let practice = hub.practice().await;
+    let server = FeedServer::start();
+    let page = Page::of(calendar(&[("1", practice.slot(9), practice.slot(10))]));
+    server.put("/cal.ics", Page { delay: Duration::from_secs(2), ..page.clone() });
+    server.put("/other.ics", page);
+    let added = add(&hub, &practice, &server.url("/cal.ics")).await;
+    server.waits_for("/cal.ics", 1).await;
+    practice.person.delete(&hub, &format!("{}/{}", path(&practice), id_of(&added))).await.data(200);
+    server.has_answered("/cal.ics", 1).await;
+    // One that is read after it is there: the first has had its turn.
+    add(&hub, &practice, &server.url("/other.ics")).await;
+    read(&hub, &practice).await;
+    assert_eq!(list(&hub, &practice).await.as_array().unwrap().len(), 1);
+    assert_eq!(rows::count(&hub.database_url, "blocked_times").await, 1);
+    hub.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn whole_days_are_the_practitioners_days() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let day = practice.slot(0).to_zoned(jiff::tz::TimeZone::get("Asia/Kolkata").unwrap()).date();
+    let day = day.strftime("%Y%m%d");
+    let text = format!(
+        "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART;VALUE=DATE:{day}\r\nEND:VEVENT\r\nEND:VCALENDAR"
+    );
+    upload(&hub, &practice, &text).await.data(201);
+    assert_eq!(slots(&hub, &practice, -2, 26).await, hours(&practice, &[-2, -1, 24, 25]));
+    hub.stop().await;
+}

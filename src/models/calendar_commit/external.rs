@@ -59,11 +59,13 @@ pub(super) async fn replace(
     rows::remove_busy(conn, &gone).await?;
     rows::insert_busy(conn, practitioner_id, id, &added).await?;
     rows::record(conn, id, &wanted.reading).await?;
-    let known: Vec<Interval> =
-        old.into_iter().filter(|time| time.end() > wanted.told_from).collect();
-    let changed = known.iter().any(|time| !new.contains(time)) || !added.is_empty();
+    let old: Vec<Interval> = old.into_iter().collect();
+    let mut freed = subtract(&old, &wanted.intervals);
+    freed.retain(|time| time.end() > wanted.told_from);
+    let changed = !freed.is_empty() || !added.is_empty();
     if changed {
-        tell(conn, practitioner_id, &known, &wanted.intervals, ledger).await?;
+        let busy = subtract(&wanted.intervals, &old);
+        tell(conn, practitioner_id, &busy, &freed, ledger).await?;
     }
     Ok(Outcome::External { changed })
 }
@@ -78,12 +80,12 @@ pub(super) async fn remove(
     if rows::lock(conn, job.practitioner_id, id).await?.is_none() {
         return Ok(Outcome::Refused(Refusal::NotFound("external calendar")));
     }
-    let known: Vec<Interval> =
+    let freed: Vec<Interval> =
         rows::busy_of(conn, id).await?.into_iter().map(|(_, time)| time).collect();
     rows::remove(conn, id).await?;
-    let changed = !known.is_empty();
+    let changed = !freed.is_empty();
     if changed {
-        tell(conn, job.practitioner_id, &known, &[], ledger).await?;
+        tell(conn, job.practitioner_id, &[], &freed, ledger).await?;
     }
     Ok(Outcome::External { changed })
 }
@@ -92,19 +94,17 @@ pub(super) async fn remove(
 async fn tell(
     conn: &mut Conn,
     practitioner_id: Uuid,
-    old: &[Interval],
-    new: &[Interval],
+    busy: &[Interval],
+    freed: &[Interval],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
-    let (old, new) = (union(old.to_vec()), union(new.to_vec()));
-    for time in subtract(&new, &old) {
+    for time in busy {
         ledger.changed(practitioner_id, time.start(), time.end(), "busy");
     }
-    let freed = subtract(&old, &new);
     if let (Some(first), Some(last)) = (freed.first(), freed.last()) {
         let spans = calendars::busy_spans(conn, practitioner_id, first.start(), last.end()).await?;
         let others = spans.into_iter().filter_map(|(start, end)| Interval::new(start, end).ok());
-        for time in subtract(&freed, &union(others.collect())) {
+        for time in subtract(freed, &union(others.collect())) {
             ledger.changed(practitioner_id, time.start(), time.end(), "free");
         }
     }

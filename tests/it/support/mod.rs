@@ -6,6 +6,7 @@ pub mod hub;
 pub mod people;
 pub mod postgres;
 pub mod probe;
+pub mod process;
 pub mod push_receiver;
 pub mod python;
 pub mod raw_socket;
