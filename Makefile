@@ -3,7 +3,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup build run demo tour test fmt lint unit k6 clean clean-data \
-	load-smoke load-connect load-chat load-availability load-booking
+	load-smoke load-connect load-chat load-availability load-booking \
+	bench-bookings bench-slots bench-refusals
 
 # Where rustup puts cargo, for shells that have not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -80,6 +81,15 @@ load-availability: k6 ## Load: watchers of a calendar, against the hub of `make 
 
 load-booking: k6 ## Load: many want the same slots, against the hub of `make run`
 	@exec $(K6) run load-tests/booking.js
+
+bench-bookings: setup ## Benchmark: durable bookings per second, beside pgbench
+	@cargo bench $(LOCKED) --bench hub -- bookings
+
+bench-slots: setup ## Benchmark: slot queries over a calendar with 10,000 bookings
+	@cargo bench $(LOCKED) --bench hub -- slots
+
+bench-refusals: setup ## Benchmark: 10,000 requests for one slot
+	@cargo bench $(LOCKED) --bench hub -- refusals
 
 clean-data: ## Delete DATA_DIR: database, keys, demo data (refused while a hub runs there)
 	@sh scripts/clean-data "$(DATA_DIR)"

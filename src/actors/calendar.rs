@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 pub use super::calendar_batch::{BookingRules, CalendarBatch};
+pub use super::calendar_move::{PlaceSeries, Reschedule};
 pub use super::calendar_place::Place;
 use super::calendar_state::CalendarState;
 use super::committer::Committer;
@@ -22,6 +23,7 @@ use super::directory::Directory;
 use super::error::{Error, Result};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
+use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{Command, Job, Outcome};
 use crate::models::calendars;
 use crate::models::pool::Pool;
@@ -121,23 +123,23 @@ impl CalendarActor {
         }
     }
 
-    /// Commits `command` and lets the memory follow. `reserved` is the id that stands in memory
-    /// for a row that is not there yet.
+    /// Commits `command` and lets the memory follow. `reserved` are the ids that stand in memory
+    /// for rows that are not there yet.
     pub(super) fn commit(
         &self,
         actor: Option<Uuid>,
         command: Command,
-        reserved: Option<Uuid>,
+        reserved: Vec<Uuid>,
     ) -> ResponseActFuture<Self, Result<Outcome>> {
         let committer = self.committer.clone();
         let job = Job { practitioner_id: self.id, actor, command };
         let submit = async move { committer.submit(job).await };
         Box::pin(submit.into_actor(self).map(move |settled, actor, ctx| {
-            let (outcome, version) = match settled {
-                Ok(settled) => (Ok(settled.outcome), settled.version),
-                Err(e) => (Err(e), None),
+            let (outcome, version, others) = match settled {
+                Ok(settled) => (Ok(settled.outcome), settled.version, settled.others),
+                Err(e) => (Err(e), None, Vec::new()),
             };
-            actor.follow(outcome.as_ref(), version, reserved, ctx);
+            actor.follow(outcome.as_ref(), version, &others, &reserved, ctx);
             outcome
         }))
     }
@@ -146,7 +148,8 @@ impl CalendarActor {
         &mut self,
         outcome: std::result::Result<&Outcome, &Error>,
         version: Option<i64>,
-        reserved: Option<Uuid>,
+        others: &[Booking],
+        reserved: &[Uuid],
         ctx: &mut Context<Self>,
     ) {
         let Some(Ok(state)) = &mut self.state else { return };
@@ -157,22 +160,25 @@ impl CalendarActor {
             }
             state.version = state.version.max(version);
         }
-        if let Some(id) = reserved {
-            state.forget(id);
-        }
+        reserved.iter().for_each(|id| state.forget(*id));
+        others.iter().for_each(|row| state.apply(row));
         match outcome {
-            Ok(Outcome::Booked(row)) => {
-                state.apply(row);
-                self.arm(ctx);
-            }
-            Ok(Outcome::Blocked(block)) => state.block(block),
-            Ok(Outcome::Unblocked(block)) => state.forget(block.id),
+            Ok(Outcome::Booked(row)) => state.apply(row),
+            Ok(Outcome::Series(rows)) => rows.iter().for_each(|row| state.apply(row)),
+            Ok(Outcome::Blocked(times)) => times.iter().for_each(|time| state.block(time)),
+            Ok(Outcome::Unblocked(times)) => times.iter().for_each(|time| state.forget(time.id)),
             // The database knew better, or nobody knows: read it again.
-            Ok(Outcome::Taken | Outcome::Scheduled(_) | Outcome::External { changed: true })
+            Ok(
+                Outcome::Taken
+                | Outcome::Clashes(_)
+                | Outcome::Scheduled(_)
+                | Outcome::External { changed: true },
+            )
             | Err(Error::Fault(_)) => self.reload(ctx),
             Ok(Outcome::Refused(_) | Outcome::External { changed: false } | Outcome::Done)
             | Err(Error::Refused(_)) => {}
         }
+        self.arm(ctx);
     }
 
     /// Sees to it that those who watch the calendar are told when the next hold runs out. Bookings
@@ -189,7 +195,7 @@ impl CalendarActor {
         let wait = left.max(SignedDuration::ZERO).unsigned_abs() + soon;
         self.lapse = Some(ctx.run_later(wait, |actor, ctx| {
             actor.lapse = None;
-            let done = actor.commit(None, Command::Lapse, None);
+            let done = actor.commit(None, Command::Lapse, Vec::new());
             ctx.spawn(done.map(|_, actor, ctx| {
                 if let Some(Ok(state)) = &mut actor.state {
                     state.forget_lapsed(super::now());
@@ -208,6 +214,8 @@ pub struct GetSlots {
     pub range: Interval,
     /// Whose own holds are not in the way.
     pub asker: Option<Uuid>,
+    /// How many want to come.
+    pub seats: u32,
 }
 
 /// The slots of a service.
@@ -217,6 +225,8 @@ pub struct Slots {
     pub version: i64,
     pub duration_minutes: i32,
     pub starts: Vec<Timestamp>,
+    /// For a service that several may come to: the seats that are left at each of the starts.
+    pub seats_left: Option<Vec<u32>>,
 }
 
 impl Handler<GetSlots> for CalendarActor {
@@ -224,9 +234,12 @@ impl Handler<GetSlots> for CalendarActor {
 
     fn handle(&mut self, ask: GetSlots, _: &mut Context<Self>) -> Result<Slots> {
         let state = self.state()?;
-        let starts = state.slots(ask.service_id, ask.range, ask.asker, super::now())?;
-        let duration_minutes = state.offer(ask.service_id)?.offer.duration_minutes;
-        Ok(Slots { version: state.version, duration_minutes, starts })
+        let view = state.view(ask.asker, ask.seats, super::now());
+        let starts = state.slots(ask.service_id, ask.range, view)?;
+        let offer = state.offer(ask.service_id)?;
+        let seats_left = state.seats_left(offer, &starts, view);
+        let duration_minutes = offer.offer.duration_minutes;
+        Ok(Slots { version: state.version, duration_minutes, starts, seats_left })
     }
 }
 
@@ -247,7 +260,7 @@ impl Handler<Change> for CalendarActor {
             return Box::pin(async { Err(e) }.into_actor(self));
         }
         let reads_anew = matches!(change.command, Command::PutOffer(_));
-        let done = self.commit(change.actor, change.command, None);
+        let done = self.commit(change.actor, change.command, Vec::new());
         Box::pin(done.map(move |outcome, actor, ctx| match outcome? {
             Outcome::Refused(refusal) => Err(refusal.into()),
             other => {

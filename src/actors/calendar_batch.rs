@@ -1,12 +1,15 @@
 //! How the jobs of all calendars are committed together.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel::QueryResult;
+use uuid::Uuid;
 
 use super::committer::Batch;
 use crate::domain::channel::Channel;
 use crate::models::Conn;
+use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{self, CommitRules, Job, Outcome, StoredEvent};
 
 /// Rules of booking that come from the configuration.
@@ -26,6 +29,8 @@ pub struct CalendarBatch(pub CommitRules);
 pub struct Settled {
     pub(super) outcome: Outcome,
     pub(super) version: Option<i64>,
+    /// Rows of the calendar that changed besides, for the first job of each calendar.
+    pub(super) others: Vec<Booking>,
 }
 
 impl Batch for CalendarBatch {
@@ -40,10 +45,16 @@ impl Batch for CalendarBatch {
         let done = calendar_commit::commit(conn, self.0, jobs).await?;
         let version_of =
             |id| done.events.iter().find(|e| e.channel == Channel::Calendar(id)).map(|e| e.seq);
-        let versions: Vec<Option<i64>> =
-            jobs.iter().map(|job| version_of(job.practitioner_id)).collect();
-        let settled = done.outcomes.into_iter().zip(versions);
-        let settled = settled.map(|(outcome, version)| Settled { outcome, version }).collect();
+        let mut others: HashMap<Uuid, Vec<Booking>> = HashMap::new();
+        for row in done.others {
+            others.entry(row.practitioner_id).or_default().push(row);
+        }
+        let settled = done.outcomes.into_iter().zip(jobs).map(|(outcome, job)| Settled {
+            outcome,
+            version: version_of(job.practitioner_id),
+            others: others.remove(&job.practitioner_id).unwrap_or_default(),
+        });
+        let settled = settled.collect();
         Ok((settled, done.events))
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::calendar::{BookingRules, CalendarActor};
-use super::calendar_state::OfferRules;
+use super::calendar_state::{CalendarState, OfferRules};
 use super::error::{Error, Result};
 use crate::domain::money::commission;
 use crate::domain::refusal::Refusal;
@@ -24,6 +24,8 @@ pub struct Place {
     /// True: keep it for a while. False: book it.
     pub hold: bool,
     pub notes: Option<String>,
+    /// How many come.
+    pub seats: u16,
 }
 
 impl Handler<Place> for CalendarActor {
@@ -32,7 +34,8 @@ impl Handler<Place> for CalendarActor {
     fn handle(&mut self, place: Place, _: &mut Context<Self>) -> Self::Result {
         match self.prepare(&place) {
             Ok(Plan::Commit(command, reserved)) => {
-                let done = self.commit(Some(place.seeker_id), *command, reserved);
+                let done =
+                    self.commit(Some(place.seeker_id), *command, reserved.into_iter().collect());
                 Box::pin(done.map(|outcome, _, _| booked(outcome?)))
             }
             Ok(Plan::Held(id)) => {
@@ -60,7 +63,9 @@ impl CalendarActor {
             return Err(Refusal::Forbidden.into());
         }
         let offer = state.offer(place.service_id)?;
-        if let Some(hold_id) = state.own_hold(offer, place.start, place.seeker_id, now) {
+        check_seats(offer, place.seats)?;
+        let view = state.view(Some(place.seeker_id), place.seats.into(), now);
+        if let Some(hold_id) = state.own_hold(offer, place.start, view) {
             if place.hold {
                 return Ok(Plan::Held(hold_id));
             }
@@ -70,42 +75,71 @@ impl CalendarActor {
                 None,
             ));
         }
-        state.check(offer, place.start, place.seeker_id, now)?;
-        let over_own_hold = state.has_hold_near(offer, place.start, place.seeker_id);
-        let new = NewBooking { over_own_hold, ..new_booking(offer, place, rules) };
-        let (id, offer) = (new.id, offer.offer.clone());
-        state.reserve(id, &offer, place.start);
-        Ok(Plan::Commit(Box::new(Command::Place(new)), Some(id)))
+        state.check(&offer.rules, place.start, view)?;
+        let new = state.new_booking(offer, place, rules);
+        let keeps_time = new.placement != Placement::Pending || new.pending_blocks;
+        if keeps_time {
+            state.reserve(&new);
+        }
+        let reserved = keeps_time.then_some(new.id);
+        Ok(Plan::Commit(Box::new(Command::Place(new)), reserved))
     }
 }
 
-fn new_booking(offer: &OfferRules, place: &Place, rules: BookingRules) -> NewBooking {
-    let time = Interval::lasting(place.start, offer.rules.duration());
-    let occupied = offer.rules.buffers.around(time);
-    let offer = &offer.offer;
-    NewBooking {
-        id: Uuid::now_v7(),
-        seeker_id: place.seeker_id,
-        service_id: place.service_id,
-        scheduled_at: time.start(),
-        duration_minutes: offer.duration_minutes,
-        ends_at: time.end(),
-        occupied_from: occupied.start(),
-        occupied_until: occupied.end(),
-        total_amount: offer.price,
-        commission_amount: commission(offer.price, rules.commission_bps),
-        currency: offer.currency.clone(),
-        notes: place.notes.clone(),
-        placement: match (place.hold, offer.instant_confirm) {
-            (true, _) => Placement::Hold(rules.hold_ttl.as_secs_f64()),
-            (false, true) => Placement::Confirmed,
-            (false, false) => Placement::Pending,
-        },
-        over_own_hold: false,
+/// Refuses more seats than a session has.
+pub(super) fn check_seats(offer: &OfferRules, seats: u16) -> Result<()> {
+    let capacity = offer.offer.capacity;
+    if (1..=capacity).contains(&i32::from(seats)) {
+        return Ok(());
+    }
+    let problem = format!("must be 1 to {capacity}, the seats of one session");
+    Err(Refusal::field("seats", problem).into())
+}
+
+impl CalendarState {
+    /// The row that `place` asks for, with price and policy of the offer of now.
+    pub(super) fn new_booking(
+        &self,
+        offer: &OfferRules,
+        place: &Place,
+        rules: BookingRules,
+    ) -> NewBooking {
+        let time = Interval::lasting(place.start, offer.rules.duration());
+        let occupied = offer.rules.buffers.around(time);
+        let over_own_hold = self.has_hold_in(occupied, place.seeker_id);
+        let offer = &offer.offer;
+        let total_amount = offer.price.saturating_mul(place.seats.into());
+        NewBooking {
+            id: Uuid::now_v7(),
+            seeker_id: place.seeker_id,
+            service_id: place.service_id,
+            scheduled_at: time.start(),
+            duration_minutes: offer.duration_minutes,
+            ends_at: time.end(),
+            occupied_from: occupied.start(),
+            occupied_until: occupied.end(),
+            total_amount,
+            commission_amount: commission(total_amount, rules.commission_bps),
+            currency: offer.currency.clone(),
+            notes: place.notes.clone(),
+            placement: match (place.hold, offer.instant_confirm) {
+                (true, _) => Placement::Hold(rules.hold_ttl.as_secs_f64()),
+                (false, true) => Placement::Confirmed,
+                (false, false) => Placement::Pending,
+            },
+            over_own_hold,
+            seats: place.seats.into(),
+            capacity: (offer.capacity > 1).then_some(offer.capacity),
+            pending_blocks: offer.pending_blocks,
+            cancellation_policy: offer.cancellation_policy.clone(),
+            series_id: None,
+            replaces: None,
+        }
     }
 }
 
-fn booked(outcome: Outcome) -> Result<Booking> {
+/// The row, or why there is none.
+pub(super) fn booked(outcome: Outcome) -> Result<Booking> {
     match outcome {
         Outcome::Booked(row) => Ok(*row),
         Outcome::Taken => Err(Refusal::SlotTaken.into()),
@@ -113,6 +147,8 @@ fn booked(outcome: Outcome) -> Result<Booking> {
         Outcome::Blocked(_)
         | Outcome::Unblocked(_)
         | Outcome::Scheduled(_)
+        | Outcome::Series(_)
+        | Outcome::Clashes(_)
         | Outcome::External { .. }
         | Outcome::Done => Err(Error::Fault("a booking had another outcome".to_owned())),
     }

@@ -10,12 +10,14 @@ use super::error::{Error, Result};
 use crate::domain::availability::{Hours, LOOK_BACK};
 use crate::domain::booking::Status;
 use crate::domain::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
+use crate::domain::group::{Group, Seats};
 use crate::domain::refusal::Refusal;
 use crate::domain::rules::{CountedDays, Grid, Horizon, SlotRules};
 use crate::domain::schedule::Schedule;
 use crate::domain::slots::{SlotQuery, SlotRefusal};
 use crate::domain::time::{Interval, shifted};
 use crate::models::bookings::Booking;
+use crate::models::calendar_commit::NewBooking;
 use crate::models::calendars::{Block, BusyRow};
 use crate::models::catalogue::Offer;
 use crate::models::{Conn, calendars, catalogue, external_calendars, practitioners};
@@ -40,8 +42,8 @@ pub(super) struct CalendarState {
     hours: Hours,
     offers: HashMap<Uuid, OfferRules>,
     busy: BusySet,
-    /// The service that each hold is for.
-    held: HashMap<Uuid, Uuid>,
+    /// Of each hold the service that it is for, and when it runs out.
+    held: HashMap<Uuid, (Uuid, Timestamp)>,
 }
 
 impl CalendarState {
@@ -90,66 +92,85 @@ impl CalendarState {
         self.offers.get(&service_id).ok_or_else(|| Refusal::NotFound("service").into())
     }
 
-    /// The starts of `service_id` that `asker` may book, whose sessions lie in `range`.
+    /// How `asker`, or nobody in particular, sees the calendar when `seats` want to come.
+    pub(super) fn view(&self, asker: Option<Uuid>, seats: u32, now: Timestamp) -> Viewpoint {
+        Viewpoint { asker: asker.map(|id| id.as_u128()), seats, ..Viewpoint::at(now) }
+    }
+
+    /// The hours of the practice.
+    pub(super) fn hours(&self) -> &Hours {
+        &self.hours
+    }
+
+    /// The starts of `service_id` that can be booked by `view`, whose sessions lie in `range`.
     pub(super) fn slots(
         &self,
         service_id: Uuid,
         range: Interval,
-        asker: Option<Uuid>,
-        now: Timestamp,
+        view: Viewpoint,
     ) -> Result<Vec<Timestamp>> {
         let offer = self.offer(service_id)?;
-        Ok(self.query(&offer.rules, asker, now).slots(range))
+        Ok(self.query(&offer.rules, view).slots(range))
     }
 
-    /// Whether `asker` may book `start`; `SlotTaken` or `SlotUnavailable` with the rule's name.
-    pub(super) fn check(
+    /// The seats that are left at each of `starts`, for a service that several may come to.
+    pub(super) fn seats_left(
         &self,
         offer: &OfferRules,
+        starts: &[Timestamp],
+        view: Viewpoint,
+    ) -> Option<Vec<u32>> {
+        let (group, rules) = (offer.rules.group?, &offer.rules);
+        let left = |start: &Timestamp| {
+            let time = Interval::lasting(*start, rules.duration());
+            group.seats_left(&self.busy, time, rules.buffers, view).unwrap_or(0)
+        };
+        Some(starts.iter().map(left).collect())
+    }
+
+    /// Whether `start` can be booked by `view` under `rules`; `SlotTaken` or `SlotUnavailable` with
+    /// the rule's name.
+    pub(super) fn check(
+        &self,
+        rules: &SlotRules,
         start: Timestamp,
-        asker: Uuid,
-        now: Timestamp,
+        view: Viewpoint,
     ) -> std::result::Result<(), Refusal> {
-        self.query(&offer.rules, Some(asker), now).check_start(start).map_err(|why| match why {
+        self.query(rules, view).check_start(start).map_err(|why| match why {
             SlotRefusal::Taken { .. } => Refusal::SlotTaken,
             other => Refusal::SlotUnavailable(other.rule().into()),
         })
     }
 
-    fn query<'a>(
-        &'a self,
-        rules: &'a SlotRules,
-        asker: Option<Uuid>,
-        now: Timestamp,
-    ) -> SlotQuery<'a> {
-        let view = Viewpoint { asker: asker.map(|id| id.as_u128()), ..Viewpoint::at(now) };
+    fn query<'a>(&'a self, rules: &'a SlotRules, view: Viewpoint) -> SlotQuery<'a> {
         SlotQuery { hours: &self.hours, rules, busy: &self.busy, view }
     }
 
-    /// The hold of `seeker` for this offer that begins at `start`, if it still stands.
+    /// The hold of `view.asker` for this offer and as many seats that begins at `start`, if it still
+    /// stands.
     pub(super) fn own_hold(
         &self,
         offer: &OfferRules,
         start: Timestamp,
-        seeker: Uuid,
-        now: Timestamp,
+        view: Viewpoint,
     ) -> Option<Uuid> {
         let time = Interval::lasting(start, offer.rules.duration());
+        let owner = view.asker?;
         self.busy
             .overlapping(time)
             .filter(|item| {
                 item.time() == time
-                    && matches!(item.kind(), BusyKind::Hold { owner, expires_at }
-                        if owner == seeker.as_u128() && expires_at > now)
+                    && item.seats().map_or(1, |s| s.count) == view.seats
+                    && matches!(item.kind(), BusyKind::Hold { owner: of, expires_at }
+                        if of == owner && expires_at > view.now)
             })
             .map(|item| Uuid::from_u128(item.key()))
-            .find(|id| self.held.get(id) == Some(&offer.offer.service_id))
+            .find(|id| self.held.get(id).is_some_and(|(s, _)| *s == offer.offer.service_id))
     }
 
-    /// Whether a hold of `seeker` would be in the way of this booking.
-    pub(super) fn has_hold_near(&self, offer: &OfferRules, start: Timestamp, seeker: Uuid) -> bool {
-        let time = Interval::lasting(start, offer.rules.duration());
-        !self.holds_in(offer.rules.buffers.around(time), seeker).is_empty()
+    /// Whether a hold of `seeker` would be in the way of a booking that occupies this time.
+    pub(super) fn has_hold_in(&self, occupied: Interval, seeker: Uuid) -> bool {
+        !self.holds_in(occupied, seeker).is_empty()
     }
 
     fn holds_in(&self, occupied: Interval, seeker: Uuid) -> Vec<Uuid> {
@@ -163,22 +184,36 @@ impl CalendarState {
 
     /// When the next hold runs out.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
-        self.busy.items().iter().filter_map(expiry).min()
+        self.held.values().map(|(_, expires_at)| *expires_at).min()
     }
 
     /// Forgets the holds that have run out.
     pub(super) fn forget_lapsed(&mut self, now: Timestamp) {
-        let items = self.busy.items().iter();
-        let over = items.filter(|item| expiry(item).is_some_and(|at| at <= now));
-        let over: Vec<Uuid> = over.map(|item| Uuid::from_u128(item.key())).collect();
+        let held = self.held.iter();
+        let over = held.filter(|(_, (_, expires_at))| *expires_at <= now);
+        let over: Vec<Uuid> = over.map(|(id, _)| *id).collect();
         over.into_iter().for_each(|id| self.forget(id));
     }
 
     /// Keeps a time busy until its commit is decided.
-    pub(super) fn reserve(&mut self, id: Uuid, offer: &Offer, start: Timestamp) {
-        let time = Interval::lasting(start, minutes(offer.duration_minutes));
-        self.busy.remove(id.as_u128());
-        self.busy.insert(Busy::new(id.as_u128(), time, buffers(offer), BusyKind::Booking));
+    pub(super) fn reserve(&mut self, new: &NewBooking) {
+        let row = BusyRow {
+            id: new.id,
+            starts_at: new.scheduled_at,
+            ends_at: new.ends_at,
+            occupied_from: new.occupied_from,
+            occupied_until: new.occupied_until,
+            status: Status::Confirmed.as_str().to_owned(),
+            seeker_id: new.seeker_id,
+            service_id: new.service_id,
+            hold_expires_at: None,
+            seats: new.seats,
+            group_session_id: new.capacity.map(|_| new.id),
+        };
+        self.busy.remove(new.id.as_u128());
+        if let Some(item) = busy_of_row(&row) {
+            self.busy.insert(item);
+        }
     }
 
     /// Forgets a row or a reservation.
@@ -200,9 +235,11 @@ impl CalendarState {
             seeker_id: row.seeker_id,
             service_id: row.service_id,
             hold_expires_at: row.hold_expires_at,
+            seats: row.seats,
+            group_session_id: row.group_session_id,
         };
-        if let Some(item) = busy_of_row(&busy) {
-            // No two rows that block overlap: the seeker's holds there made room for this one.
+        if let Some(item) = busy_of_row(&busy).filter(|_| row.blocks) {
+            // No two rows of one seeker that block overlap: their holds there made room for this one.
             let gone = self.holds_in(item.occupied(), row.seeker_id);
             gone.into_iter().for_each(|id| self.forget(id));
             self.busy.insert(item);
@@ -234,24 +271,14 @@ fn rules(offer: &Offer) -> Result<SlotRules> {
     if offer.slot_grid == "window" {
         rules.grid = Grid::Window;
     }
+    let capacity = u32::try_from(offer.capacity).unwrap_or(1);
+    rules.group = (capacity > 1).then_some(Group { service: offer.service_id.as_u128(), capacity });
     Ok(rules)
-}
-
-fn buffers(offer: &Offer) -> Buffers {
-    Buffers {
-        before_min: u16::try_from(offer.buffer_before_minutes).unwrap_or(0),
-        after_min: u16::try_from(offer.buffer_after_minutes).unwrap_or(0),
-    }
-}
-
-/// So many minutes.
-fn minutes(count: i32) -> SignedDuration {
-    crate::domain::time::minutes(count)
 }
 
 /// The busy item of a row that blocks; the buffers are those that were stored with it.
 fn busy_of_row(row: &BusyRow) -> Option<Busy> {
-    let status = Status::parse(&row.status).filter(|s| s.blocks())?;
+    let status = Status::parse(&row.status)?;
     let time = Interval::new(row.starts_at, row.ends_at).ok()?;
     let between = |a: Timestamp, b: Timestamp| {
         u16::try_from(b.duration_since(a).as_mins()).unwrap_or(u16::MAX)
@@ -266,19 +293,16 @@ fn busy_of_row(row: &BusyRow) -> Option<Busy> {
         }
         _ => BusyKind::Booking,
     };
-    Some(Busy::new(row.id.as_u128(), time, buffers, kind))
+    let item = Busy::new(row.id.as_u128(), time, buffers, kind);
+    let count = u32::try_from(row.seats).unwrap_or(1);
+    let seats = Seats { service: row.service_id.as_u128(), count };
+    Some(if row.group_session_id.is_some() { item.with_seats(seats) } else { item })
 }
 
-/// The hold that a row is, and its service.
-fn hold_of_row(row: &BusyRow) -> Option<(Uuid, Uuid)> {
-    (Status::parse(&row.status) == Some(Status::Held)).then_some((row.id, row.service_id))
-}
-
-fn expiry(item: &Busy) -> Option<Timestamp> {
-    match item.kind() {
-        BusyKind::Hold { expires_at, .. } => Some(expires_at),
-        BusyKind::Booking | BusyKind::Blocked | BusyKind::External => None,
-    }
+/// The hold that a row is, its service, and when it runs out.
+fn hold_of_row(row: &BusyRow) -> Option<(Uuid, (Uuid, Timestamp))> {
+    let held = Status::parse(&row.status) == Some(Status::Held);
+    row.hold_expires_at.filter(|_| held).map(|at| (row.id, (row.service_id, at)))
 }
 
 fn busy_of_block(block: &Block) -> Option<Busy> {

@@ -5,6 +5,7 @@
 
 pub mod calendar;
 mod calendar_batch;
+mod calendar_move;
 mod calendar_place;
 mod calendar_state;
 pub mod committer;

@@ -29,7 +29,8 @@ use crate::config::{Config, ConfigError};
 use crate::domain::channel::Channel;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::import::Importer;
-use crate::jobs::{deliver, import, sweep};
+use crate::jobs::remind::Reminder;
+use crate::jobs::{deliver, import, remind, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
@@ -45,7 +46,10 @@ use crate::services::external_calendars::ExternalCalendars;
 use crate::services::inbox::Inbox;
 use crate::services::invites::Invites;
 use crate::services::practices::Practices;
+use crate::services::preferences::NotificationPreferences;
+use crate::services::reviews::Reviews;
 use crate::services::users::Users;
+use crate::services::waitlist::Waitlist;
 
 /// The name of the hub's database in its private PostgreSQL.
 const DATABASE: &str = "hub";
@@ -161,8 +165,11 @@ pub struct Services {
     pub external_calendars: web::Data<ExternalCalendars>,
     pub invites: web::Data<Invites>,
     pub bookings: web::Data<Bookings>,
+    pub waitlist: web::Data<Waitlist>,
     pub chat: web::Data<Chat>,
     pub inbox: web::Data<Inbox>,
+    pub preferences: web::Data<NotificationPreferences>,
+    pub reviews: web::Data<Reviews>,
 }
 
 /// A running hub.
@@ -224,7 +231,13 @@ impl Hub {
             sources: world.feeds,
             every: config.import.every,
         };
+        let reminder = Reminder {
+            pool: world.pool.clone(),
+            fanout: world.fanout.clone(),
+            push_window: config.push.window,
+        };
         let jobs = vec![
+            tokio::spawn(remind::run(reminder, stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
             tokio::spawn(import::run(importer, stop.clone())),
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
@@ -278,18 +291,16 @@ impl World {
         let (fanout, calendars_known) = connect_bus(config).await?;
         let threads: Arc<[_]> = threads.iter().map(Arbiter::handle).collect();
         let push_window = config.push.window;
+        let commission_bps = config.booking.commission_bps;
         let calendars = Calendars::new(
             threads.clone(),
             pool.clone(),
             Committer::start(
-                CalendarBatch(CommitRules { push_window }),
+                CalendarBatch(CommitRules { push_window, commission_bps }),
                 pool.clone(),
                 fanout.clone(),
             ),
-            BookingRules {
-                hold_ttl: config.booking.hold_ttl,
-                commission_bps: config.booking.commission_bps,
-            },
+            BookingRules { hold_ttl: config.booking.hold_ttl, commission_bps },
         );
         let messages = Committer::start(MessageBatch { push_window }, pool.clone(), fanout.clone());
         let conversations =
@@ -332,6 +343,7 @@ impl World {
         let chat = Chat::new(pool(), self.conversations.clone(), self.fanout.clone());
         let bookings = Bookings::new(pool(), self.calendars.clone(), config.booking.hold_ttl);
         let inbox = Inbox::new(pool(), self.fanout.clone(), self.push.clone(), self.endpoints);
+        let reviews = Reviews::new(pool(), self.fanout.clone(), config.push.window);
         let external = ExternalCalendars::new(pool(), self.calendars.clone(), self.feeds);
         Ok(Services {
             auth: web::Data::new(auth),
@@ -341,8 +353,11 @@ impl World {
             external_calendars: web::Data::new(external),
             invites: web::Data::new(Invites::new(pool())),
             bookings: web::Data::new(bookings),
+            waitlist: web::Data::new(Waitlist::new(pool(), self.calendars.clone())),
             chat: web::Data::new(chat),
             inbox: web::Data::new(inbox),
+            preferences: web::Data::new(NotificationPreferences::new(pool())),
+            reviews: web::Data::new(reviews),
         })
     }
 }

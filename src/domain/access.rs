@@ -48,6 +48,10 @@ pub enum Action {
     BookingUpdate,
     /// Rate a completed session.
     ReviewCreate,
+    /// Change a review.
+    ReviewUpdate,
+    /// Take a review away.
+    ReviewDelete,
     /// Change one's own account and practice.
     ProfileUpdate,
     /// Change weekly hours, overrides, blocked times and services.
@@ -69,6 +73,8 @@ impl Action {
             Self::BookingRead => "booking:read",
             Self::BookingUpdate => "booking:update",
             Self::ReviewCreate => "review:create",
+            Self::ReviewUpdate => "review:update",
+            Self::ReviewDelete => "review:delete",
             Self::ProfileUpdate => "profile:update",
             Self::AvailabilityUpdate => "availability:update",
             Self::ConversationCreate => "conversation:create",
@@ -117,6 +123,8 @@ const SEEKER: &[Permission] = &[
     line(Action::BookingRead, Condition::Owner),
     line(Action::BookingUpdate, Condition::Owner),
     line(Action::ReviewCreate, Condition::None),
+    line(Action::ReviewUpdate, Condition::Owner),
+    line(Action::ReviewDelete, Condition::Owner),
     line(Action::ProfileUpdate, Condition::Owner),
     line(Action::ConversationCreate, Condition::None),
     line(Action::ConversationUse, Condition::Owner),
@@ -139,6 +147,7 @@ const ADMIN: &[Permission] = &[
     line(Action::AvailabilityUpdate, Condition::None),
     line(Action::ProfileUpdate, Condition::Owner),
     line(Action::CatalogueUpdate, Condition::None),
+    line(Action::ReviewDelete, Condition::None),
     line(Action::ConversationCreate, Condition::None),
     line(Action::ConversationUse, Condition::Owner),
 ];

@@ -1,8 +1,10 @@
-//! When a practitioner works: weekly hours and date overrides in a zone, turned into instants.
+//! When a practitioner works: weekly hours, date overrides and holidays in the zone of each date,
+//! turned into instants.
 //!
 //! [`Hours`] is a [`Schedule`] parsed once, valid ever after. A window start or end that falls in
 //! a clock gap moves forward by the gap; a weekly range of which nothing is left by that, and all
-//! hours of a date that the zone skipped, are simply not there that day.
+//! hours of a date that the zone skipped, are simply not there that day. Which zone a date has and
+//! which date an instant is [`super::travel`]'s rule.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +12,43 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::holidays::{ClosedDays, HolidayChoice};
 use super::intervals;
 use super::schedule::{
     ProblemKind, Schedule, ScheduleProblem, in_order, is_skipped, parse_clock, parse_date,
 };
-use super::time::{ClockTime, Interval, date_after, local_date, parse_zone, start_of_date};
+use super::time::{ClockTime, Interval, date_after, local_date, local_to_instant, parse_zone};
+use super::travel::Zones;
 
 /// How far before a slot its grid can begin: within the slot's own week and the week before it,
-/// and one hour for a clock that moved. A caller that drops past busy time must keep this much
-/// (and the longest buffers) before the first instant it asks about.
-pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(15 * 24 + 1);
+/// and two days for clocks that moved and a journey around the world. A caller that drops past
+/// busy time must keep this much (and the longest buffers) before the first instant it asks about.
+pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(16 * 24);
 
 type DayRange = (ClockTime, ClockTime);
 
 /// The working hours of one practitioner, ready to compute with.
 #[derive(Debug, Clone)]
 pub struct Hours {
-    zone: TimeZone,
+    zones: Zones,
     /// Index 0 is Monday.
     weekly: [Vec<DayRange>; 7],
     overrides: BTreeMap<Date, Vec<DayRange>>,
+    holidays: Option<ClosedDays>,
 }
 
 impl Hours {
     /// Takes a stored schedule. Refuses the first field that cannot be read (unknown zone, not a
-    /// clock time, end not after start, unknown weekday, not a date); overlapping ranges, repeated
-    /// dates and sizes are [`Schedule::validate`]'s concern: here they merge.
+    /// clock time, end not after start, unknown weekday, not a date, unknown country); overlapping
+    /// ranges, repeated dates and sizes are [`Schedule::validate`]'s concern: here they merge. Only
+    /// stays must not share a date.
     pub fn new(schedule: &Schedule) -> Result<Self, ScheduleProblem> {
         let zone = parse_zone(&schedule.time_zone)
             .map_err(|_| ScheduleProblem::new("timeZone", ProblemKind::UnknownZone))?;
-        let mut hours = Self { zone, weekly: Default::default(), overrides: BTreeMap::new() };
+        let zones = Zones::read(zone, &schedule.travel)?;
+        let holidays = schedule.holidays.as_ref().map(HolidayChoice::closed_days).transpose()?;
+        let (weekly, overrides) = (Default::default(), BTreeMap::new());
+        let mut hours = Self { zones, weekly, overrides, holidays };
         for (index, range) in schedule.weekly.iter().enumerate() {
             let path = format!("weekly[{index}]");
             let day = usize::try_from(range.weekday.saturating_sub(1))
@@ -64,9 +73,34 @@ impl Hours {
         Ok(hours)
     }
 
-    /// The practitioner's zone, in which dates and clock times of the rules are meant.
-    pub fn zone(&self) -> &TimeZone {
-        &self.zone
+    /// Which zone each date has: dates and clock times of the rules are meant by it.
+    pub fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
+    /// The date that an instant belongs to: the latest in whose hours it lies, or outside of all
+    /// hours, today's.
+    pub fn date_of(&self, instant: Timestamp) -> Date {
+        let today = self.zones.date_at(instant);
+        if !self.zones.is_arrival(today) {
+            return today;
+        }
+        let dates = (0..=2).map(|days| date_after(today, -days));
+        let holds = |date: &Date| {
+            let mut windows = Vec::new();
+            self.windows_of(*date, &mut windows);
+            windows.iter().any(|window| window.contains(instant))
+        };
+        dates.into_iter().find(holds).unwrap_or(today)
+    }
+
+    /// The instant at which the practitioner's clock shows, `days` dates after that of `start`, what
+    /// it shows at `start`. Like all clock times it is read in the zone of its own date.
+    pub fn days_later(&self, start: Timestamp, days: i32) -> Timestamp {
+        let date = self.date_of(start);
+        let clock = self.zones.of(date).to_datetime(start);
+        let local = date_after(clock.date(), days).to_datetime(clock.time());
+        local_to_instant(local, self.zones.of(date_after(date, days)))
     }
 
     /// The real time inside `range` that is open, sorted and merged where windows touch.
@@ -78,9 +112,9 @@ impl Hours {
     /// Every open window that meets `[from, until)`, not clipped to it. One that began before the
     /// day before `from` may come without its beginning.
     pub(super) fn whole_windows(&self, from: Timestamp, until: Timestamp) -> Vec<Interval> {
-        // A day to either side: a gap can push a window into the next date.
-        let mut date = date_after(local_date(from, &self.zone), -1);
-        let last = date_after(local_date(until, &self.zone), 1);
+        // Zones are less than a day from Greenwich, and a gap can push a window into the next date.
+        let mut date = date_after(local_date(from, &TimeZone::UTC), -2);
+        let last = date_after(local_date(until, &TimeZone::UTC), 1);
         let mut windows = Vec::new();
         while date <= last {
             self.windows_of(date, &mut windows);
@@ -94,28 +128,60 @@ impl Hours {
     }
 
     fn windows_of(&self, date: Date, windows: &mut Vec<Interval>) {
-        let weekday = usize::from(date.weekday().to_monday_zero_offset().unsigned_abs());
-        let ranges = self.overrides.get(&date).or_else(|| self.weekly.get(weekday));
-        let Some(ranges) = ranges.filter(|ranges| !ranges.is_empty()) else { return };
-        if is_skipped(date, &self.zone) {
+        let Some(ranges) = self.ranges_of(date).filter(|ranges| !ranges.is_empty()) else { return };
+        let zone = self.zones.of(date);
+        if is_skipped(date, zone) {
             return;
         }
         for (start, end) in ranges {
-            let (start, end) =
-                (start.instant_on(date, &self.zone), end.instant_on(date, &self.zone));
-            windows.extend(Interval::new(start, end));
+            windows.extend(Interval::new(start.instant_on(date, zone), end.instant_on(date, zone)));
         }
+    }
+
+    fn ranges_of(&self, date: Date) -> Option<&Vec<DayRange>> {
+        let weekday = usize::from(date.weekday().to_monday_zero_offset().unsigned_abs());
+        let own = self.overrides.get(&date);
+        own.or_else(|| self.weekly.get(weekday).filter(|_| !self.is_closed_by_holiday(date)))
+    }
+
+    fn is_closed_by_holiday(&self, date: Date) -> bool {
+        let holiday = self.holidays.as_ref().is_some_and(|closed| closed.contains(date));
+        holiday && !self.overrides.contains_key(&date)
+    }
+
+    /// The same hours as if no holiday were kept; `None` when none are.
+    pub(super) fn without_holidays(&self) -> Option<Self> {
+        self.holidays.as_ref()?;
+        Some(Self { holidays: None, ..self.clone() })
+    }
+
+    /// The holiday without which all of `wanted` would be in one open window: its date and name.
+    pub(super) fn holiday_in_the_way(&self, wanted: Interval) -> Option<(Date, &'static str)> {
+        let closed = self.holidays.as_ref()?;
+        let open = self.without_holidays()?;
+        let windows = open.whole_windows(wanted.start(), wanted.end());
+        if !windows.iter().any(|window| window.covers(&wanted)) {
+            return None;
+        }
+        let around = date_after(self.zones.date_at(wanted.start()), -2);
+        (0..6).map(|days| date_after(around, days)).find_map(|date| {
+            let mut of_date = Vec::new();
+            open.windows_of(date, &mut of_date);
+            let meets = of_date.iter().any(|window| window.overlaps(&wanted));
+            let name = closed.name(date).filter(|_| self.is_closed_by_holiday(date) && meets);
+            name.map(|name| (date, name))
+        })
     }
 
     /// The starts of local weeks (Monday 00:00) from two weeks before `from` to `until`, so that
     /// the first two are at or before `from`'s own Monday.
     pub(super) fn week_starts(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
-        let date = local_date(from, &self.zone);
+        let date = self.zones.date_at(from);
         let since_monday = i32::from(date.weekday().since(Weekday::Monday));
         let mut monday = date_after(date, -since_monday - 7);
         let mut starts = Vec::new();
         while starts.len() < 2 || starts.last().is_some_and(|start| *start < until) {
-            starts.push(start_of_date(monday, &self.zone));
+            starts.push(self.zones.start_of(monday));
             let next = date_after(monday, 7);
             if next == monday {
                 break; // The last date that the calendar has.

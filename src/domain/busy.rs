@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::group::Seats;
 use super::intervals;
 use super::time::{Interval, minutes};
 
@@ -63,6 +64,7 @@ pub struct Busy {
     time: Interval,
     occupied: Interval,
     kind: BusyKind,
+    seats: Option<Seats>,
 }
 
 impl Busy {
@@ -73,7 +75,13 @@ impl Busy {
             BusyKind::External => time,
             BusyKind::Booking | BusyKind::Hold { .. } | BusyKind::Blocked => buffers.around(time),
         };
-        Self { key, time, occupied, kind }
+        Self { key, time, occupied, kind, seats: None }
+    }
+
+    /// The same item as seats of a session that others may join.
+    #[must_use]
+    pub fn with_seats(self, seats: Seats) -> Self {
+        Self { seats: Some(seats), ..self }
     }
 
     pub fn key(&self) -> u128 {
@@ -93,6 +101,11 @@ impl Busy {
     pub fn kind(&self) -> BusyKind {
         self.kind
     }
+
+    /// The seats that it takes, if it is part of a session that others may join.
+    pub fn seats(&self) -> Option<Seats> {
+        self.seats
+    }
 }
 
 /// Through whose eyes taken time is looked at.
@@ -104,15 +117,17 @@ pub struct Viewpoint {
     pub asker: Option<u128>,
     /// The booking that is being moved; it does not block its own new time.
     pub moving: Option<u128>,
+    /// How many want to come, where several may.
+    pub seats: u32,
 }
 
 impl Viewpoint {
     /// Nobody in particular, at `now`.
     pub fn at(now: Timestamp) -> Self {
-        Self { now, asker: None, moving: None }
+        Self { now, asker: None, moving: None, seats: 1 }
     }
 
-    fn is_blocked_by(&self, item: &Busy) -> bool {
+    pub(super) fn is_blocked_by(&self, item: &Busy) -> bool {
         if item.occupied.is_empty() || self.moving == Some(item.key) {
             return false;
         }

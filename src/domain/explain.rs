@@ -1,8 +1,12 @@
 //! One written-down case, answered: the computation behind `hub slots explain FILE`.
 //!
 //! The form is that of `tests/data/slot-cases.json`: a schedule, rules, what is taken, a range and
-//! optionally `now`. Fields that only document a case (`id`, `source`, `note`, `expected_…` and any
-//! other unknown one) are ignored. Pure: reading the file and printing are the binary's.
+//! optionally `now`; beyond that file, `travel` (`[{from, to, timezone}]`) and `holidays`
+//! (`{country, region, except}`), both optional. Fields that only document a case (`id`, `source`,
+//! `note`, `expected_…` and any other unknown one) are ignored. Pure: reading the file and printing
+//! are the binary's.
+
+mod hours;
 
 use std::fmt;
 
@@ -12,15 +16,17 @@ use serde::{Deserialize, Serialize};
 
 use super::availability::Hours;
 use super::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
+use super::holidays::HolidayChoice;
 use super::rules::{CountedDays, Grid, Horizon, SlotRules};
-use super::schedule::{ClockRange, DateOverride, ProblemKind, Schedule, WeeklyRange};
+use super::schedule::{ProblemKind, Schedule};
 use super::slots::{Rejection, SlotQuery};
 use super::time::Interval;
+use hours::{CaseOverride, CaseStay, CaseWeekly, name_in_case};
 
 /// The longest range that is answered; a longer one is more likely a slip of the pen.
 const MAX_RANGE_DAYS: i64 = 732;
 
-/// A case as written. All times of day and dates are in `timezone`.
+/// A case as written. All times of day and dates are in `timezone`, or on dates of `travel` there.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Case {
     timezone: String,
@@ -28,6 +34,10 @@ pub struct Case {
     weekly_hours: Vec<CaseWeekly>,
     #[serde(default)]
     overrides: Vec<CaseOverride>,
+    #[serde(default)]
+    travel: Vec<CaseStay>,
+    /// `{country, region, except}` as `PUT …/availability` takes it.
+    holidays: Option<HolidayChoice>,
     /// Without it nothing is past, and holds never expire.
     now: Option<Timestamp>,
     range_start: Timestamp,
@@ -44,25 +54,6 @@ pub struct Case {
     slot_grid: Option<CaseGrid>,
     #[serde(default)]
     existing_bookings: Vec<CaseBusy>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct CaseWeekly {
-    weekday: i64,
-    start: String,
-    end: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct CaseOverride {
-    date: String,
-    windows: Vec<CaseWindow>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct CaseWindow {
-    start: String,
-    end: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -238,13 +229,7 @@ impl Case {
         let schedule = self.schedule();
         let problem = schedule.validate().into_iter().find(|p| p.kind != ProblemKind::Overlap);
         if let Some(problem) = problem {
-            // The case has other names for the same two fields.
-            let field = match problem.field.strip_prefix("weekly") {
-                Some(rest) => format!("weekly_hours{rest}"),
-                None if problem.field == "timeZone" => "timezone".to_owned(),
-                None => problem.field,
-            };
-            return Err(CaseError::new(field, problem.kind.to_string()));
+            return Err(CaseError::new(name_in_case(&problem.field), problem.kind.to_string()));
         }
         Hours::new(&schedule).map_err(|p| CaseError::new(p.field, p.kind.to_string()))
     }
@@ -265,20 +250,12 @@ impl Case {
     }
 
     fn schedule(&self) -> Schedule {
-        let weekly = self.weekly_hours.iter().map(|range| WeeklyRange {
-            weekday: range.weekday,
-            start: range.start.clone(),
-            end: range.end.clone(),
-        });
-        let window = |w: &CaseWindow| ClockRange { start: w.start.clone(), end: w.end.clone() };
-        let overrides = self.overrides.iter().map(|day| DateOverride {
-            date: day.date.clone(),
-            windows: day.windows.iter().map(window).collect(),
-        });
         Schedule {
             time_zone: self.timezone.clone(),
-            weekly: weekly.collect(),
-            overrides: overrides.collect(),
+            weekly: self.weekly_hours.iter().map(Into::into).collect(),
+            overrides: self.overrides.iter().map(Into::into).collect(),
+            travel: self.travel.iter().map(Into::into).collect(),
+            holidays: self.holidays.clone(),
         }
     }
 
@@ -487,6 +464,42 @@ mod tests {
             let error = error(&format!("/existing_bookings/0/{field}"), value);
             let expected = format!("existing_bookings[0].{expected}");
             assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn travel_and_holidays_are_part_of_a_case() {
+        let mut case = case();
+        case["range_start"] = json!("2026-08-15T00:00:00Z");
+        case["range_end"] = json!("2026-08-17T00:00:00Z");
+        case["weekly_hours"] = json!([{"weekday": 6, "start": "09:00", "end": "10:00"},
+                                      {"weekday": 7, "start": "09:00", "end": "10:00"}]);
+        case["travel"] =
+            json!([{"from": "2026-08-16", "to": "2026-08-16", "timezone": "Asia/Kolkata"}]);
+        case["holidays"] = json!({"country": "IN"});
+        let answer = Case::from_value(case.clone()).unwrap().answer(true).unwrap();
+        let answer = serde_json::to_value(answer).unwrap();
+        let detail = "closed on 2026-08-15, Independence Day";
+        assert_eq!(
+            answer,
+            json!({"slots": ["2026-08-16T03:30:00Z"], "rejected": [
+                {"start": "2026-08-15T09:00:00Z", "rule": "holiday", "detail": detail}]})
+        );
+        case["holidays"]["except"] = json!(["2026-08-15"]);
+        let answer = Case::from_value(case.clone()).unwrap().answer(false).unwrap();
+        assert_eq!(answer.slots.len(), 2);
+        for (pointer, value, field) in [
+            ("/travel/0/timezone", json!("Mars/Olympus"), "travel[0].timezone"),
+            ("/travel/0/to", json!("2026-08-15"), "travel[0].to"),
+            ("/holidays/country", json!("XX"), "holidays.country"),
+            ("/holidays/region", json!("XX"), "holidays.region"),
+            ("/holidays/colour", json!("blue"), "holidays.colour"),
+        ] {
+            let mut case = case.clone();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            case.pointer_mut(parent).unwrap()[key] = value;
+            let error = Case::from_value(case).and_then(|case| case.answer(false)).unwrap_err();
+            assert_eq!(error.field, field);
         }
     }
 

@@ -45,8 +45,15 @@ impl Recurrence {
     /// the rule. Clock times in a gap or a fold follow [`local_to_instant`], so the clock time stays
     /// and the UTC time moves. At most [`MAX_OCCURRENCES`].
     pub fn occurrences(&self, zone: &TimeZone) -> Vec<Timestamp> {
-        let dates = match &self.every {
-            Every::Days(step) => self.dates(i32::from(step.get()), |_| true),
+        let clock = self.first.time();
+        let instant = |date: Date| local_to_instant(date.to_datetime(clock), zone);
+        self.dates().into_iter().map(instant).collect()
+    }
+
+    /// The dates of all occurrences, in order; the same bound.
+    pub fn dates(&self) -> Vec<Date> {
+        match &self.every {
+            Every::Days(step) => self.stepped(i32::from(step.get()), |_| true),
             Every::Weeks { step, on } => {
                 let first_week = self.first.date().weekday().to_monday_zero_offset();
                 let monday = date_after(self.first.date(), -i32::from(first_week));
@@ -54,7 +61,7 @@ impl Recurrence {
                     let days = (date - monday).get_days();
                     on.contains(&date.weekday()) && (days / 7) % i32::from(step.get()) == 0
                 };
-                self.dates(1, is_due)
+                self.stepped(1, is_due)
             }
             Every::Months { step, nth, weekday } => {
                 let first = months(self.first.date());
@@ -62,13 +69,12 @@ impl Recurrence {
                     (months(date) - first) % i32::from(step.get()) == 0
                         && date.nth_weekday_of_month(*nth, *weekday).is_ok_and(|due| due == date)
                 };
-                self.dates(1, is_due)
+                self.stepped(1, is_due)
             }
-        };
-        let clock = self.first.time();
-        dates.into_iter().map(|date| local_to_instant(date.to_datetime(clock), zone)).collect()
+        }
     }
-    fn dates(&self, step: i32, is_due: impl Fn(Date) -> bool) -> Vec<Date> {
+
+    fn stepped(&self, step: i32, is_due: impl Fn(Date) -> bool) -> Vec<Date> {
         const DAYS_LOOKED_AT: usize = 100 * 366;
         let next = |date: &Date| Some(date_after(*date, step)).filter(|next| next > date);
         std::iter::successors(Some(self.first.date()), next)

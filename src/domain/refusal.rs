@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// One field of a request and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
@@ -20,6 +22,16 @@ impl FieldProblem {
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
+}
+
+/// A start of a series that can not be booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    pub starts_at: Timestamp,
+    /// `slot_taken` or `slot_unavailable`.
+    pub code: &'static str,
+    /// For `slot_unavailable`: the rule.
+    pub rule: Option<Cow<'static, str>>,
 }
 
 /// A refused request. Nothing was changed.
@@ -55,6 +67,8 @@ pub enum Refusal {
     SlotTaken,
     /// The time can not be booked whoever asks; the rule says why.
     SlotUnavailable(Cow<'static, str>),
+    /// Some starts of a series can not be booked, and so none of them is.
+    SeriesClash(Vec<Clash>),
     /// The hold is over; hold the slot again.
     HoldExpired,
     /// The booking's state does not allow the step.
@@ -68,6 +82,11 @@ pub enum Refusal {
     VersionConflict {
         /// The version that is current.
         current: i64,
+    },
+    /// What can be changed for some days only has been there for longer.
+    EditClosed {
+        /// How many days.
+        days: i64,
     },
     /// The same `Idempotency-Key` came with another request.
     IdempotencyConflict,

@@ -8,7 +8,8 @@ use jiff::civil::{Date, Weekday};
 use jiff::{SignedDuration, Timestamp};
 
 use super::busy::Buffers;
-use super::time::minutes;
+use super::group::Group;
+use super::time::{date_after, minutes};
 
 const MINUTES_OF_DAY: i64 = 24 * 60;
 const MINUTES_OF_YEAR: i64 = 365 * MINUTES_OF_DAY;
@@ -22,6 +23,8 @@ pub struct SlotRules {
     pub buffers: Buffers,
     pub horizon: Horizon,
     pub grid: Grid,
+    /// For a service whose sessions several may join.
+    pub group: Option<Group>,
 }
 
 impl SlotRules {
@@ -40,7 +43,17 @@ impl SlotRules {
             buffers: Buffers::default(),
             horizon: Horizon::Unlimited,
             grid: Grid::restart(increment_min),
+            group: None,
         })
+    }
+
+    /// The same rules for appointments of `duration` minutes. Refuses anything but 1 to 1440.
+    pub fn lasting(mut self, duration: i64) -> Result<Self, RuleProblem> {
+        let (field, max) = ("duration_min", MINUTES_OF_DAY);
+        let kept = u16::try_from(in_bounds(field, duration, 1, max)?).ok();
+        self.duration_min =
+            kept.and_then(NonZeroU16::new).ok_or(RuleProblem { field, min: 1, max })?;
+        Ok(self)
     }
 
     /// With this many minutes kept free around each appointment. Refuses anything but 0 to 1440.
@@ -132,7 +145,7 @@ impl Grid {
     }
 }
 
-/// How far ahead a start may lie. Days are local dates of the practitioner.
+/// How far ahead a start may lie. Days are dates of the practitioner, as `travel` defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Horizon {
     Unlimited,
@@ -172,6 +185,20 @@ impl CountedDays {
             Self::Calendar => true,
             Self::Business => !matches!(date.weekday(), Weekday::Saturday | Weekday::Sunday),
         }
+    }
+
+    /// The `days`th counted date after `today`, or `today` itself for 0.
+    pub fn after(self, today: Date, days: u16) -> Date {
+        let (mut date, mut found) = (today, 0);
+        while found < days {
+            let next = date_after(date, 1);
+            if next == date {
+                break; // The last date that the calendar has.
+            }
+            date = next;
+            found += u16::from(self.counts(date));
+        }
+        date
     }
 }
 

@@ -9,7 +9,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::holidays::{self, HolidayChoice};
 use super::time::{ClockError, ClockTime, date_after, parse_zone, start_of_date};
+use super::travel::{self, Stay, Zones};
 
 /// The most weekly ranges, over all weekdays, that a schedule may have.
 pub const MAX_WEEKLY: usize = 64;
@@ -19,15 +21,22 @@ pub const MAX_OVERRIDES: usize = 400;
 pub const MAX_WINDOWS: usize = 24;
 
 /// Weekly hours and the dates that differ from them, in the practitioner's zone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Schedule {
-    /// IANA name; all clock times and dates below are in it.
+    /// IANA name; all clock times and dates below are in it, except on dates of `travel`.
     pub time_zone: String,
     #[serde(default)]
     pub weekly: Vec<WeeklyRange>,
     #[serde(default)]
     pub overrides: Vec<DateOverride>,
+    /// Dates on which the practitioner is in another zone; see `travel` for what that means. Not
+    /// written when there are none, so that a node of an older version can read the schedule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub travel: Vec<Stay>,
+    /// Closed on public holidays, unless the date has an override.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holidays: Option<HolidayChoice>,
 }
 
 /// Open every week on one weekday. Hours past midnight are two ranges, one that ends at `24:00`
@@ -47,7 +56,7 @@ pub struct WeeklyRange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DateOverride {
-    /// `YYYY-MM-DD` in the practitioner's zone.
+    /// `YYYY-MM-DD` where the practitioner is on that date.
     pub date: String,
     pub windows: Vec<ClockRange>,
 }
@@ -103,6 +112,20 @@ pub enum ProblemKind {
     DateSkipped,
     /// Clocks jump over its start on that date, and what is left of the window is nothing.
     EmptiedByGap,
+    /// A stay that ends before it begins.
+    EndBeforeFrom,
+    /// A stay of too many dates.
+    TooLong {
+        days: i32,
+    },
+    /// A stay on dates of an earlier one.
+    SharedDate,
+    UnknownCountry,
+    UnknownRegion {
+        country: &'static str,
+    },
+    /// The opt-out of a holiday is on a date that is none.
+    NotAHoliday,
 }
 
 impl fmt::Display for ProblemKind {
@@ -123,6 +146,22 @@ impl fmt::Display for ProblemKind {
             Self::EmptiedByGap => {
                 f.write_str("clocks jump over this time on that date and nothing of the window is left")
             }
+            Self::EndBeforeFrom => f.write_str("must not be before from"),
+            Self::TooLong { days } => write!(f, "must be less than {days} days after from"),
+            Self::SharedDate => f.write_str("has a date in common with an earlier stay"),
+            Self::UnknownCountry => {
+                let codes: Vec<_> = holidays::countries().collect();
+                write!(f, "must be one of {}", codes.join(", "))
+            }
+            Self::UnknownRegion { country } => {
+                match holidays::country(country).map(holidays::Country::regions) {
+                    None | Some([]) => f.write_str("this country has no regions here"),
+                    Some(regions) => write!(f, "must be one of {}", regions.join(", ")),
+                }
+            }
+            Self::NotAHoliday => {
+                f.write_str("is no public holiday there; GET /v1/holidays lists them")
+            }
         }
     }
 }
@@ -141,7 +180,15 @@ impl Schedule {
             problems.push(ScheduleProblem::new("timeZone", ProblemKind::UnknownZone));
         }
         self.validate_weekly(&mut problems);
-        self.validate_overrides(zone.as_ref(), &mut problems);
+        // The zone of each override's date, so the stays are read first and told of after it.
+        let mut of_travel = Vec::new();
+        let stays = travel::validate(&self.travel, &mut of_travel);
+        let zones = zone.map(|home| Zones::new(home, stays));
+        self.validate_overrides(zones.as_ref(), &mut problems);
+        problems.append(&mut of_travel);
+        if let Some(choice) = &self.holidays {
+            choice.validate(&mut problems);
+        }
         problems
     }
 
@@ -164,7 +211,7 @@ impl Schedule {
         }
     }
 
-    fn validate_overrides(&self, zone: Option<&TimeZone>, problems: &mut Vec<ScheduleProblem>) {
+    fn validate_overrides(&self, zones: Option<&Zones>, problems: &mut Vec<ScheduleProblem>) {
         if self.overrides.len() > MAX_OVERRIDES {
             let kind = ProblemKind::TooMany { limit: MAX_OVERRIDES };
             problems.push(ScheduleProblem::new("overrides", kind));
@@ -173,6 +220,7 @@ impl Schedule {
         for (index, day) in self.overrides.iter().take(MAX_OVERRIDES).enumerate() {
             let field = format!("overrides[{index}].date");
             let date = parse_date(&day.date);
+            let zone = date.zip(zones).map(|(date, zones)| zones.of(date));
             let kind = match (date, zone) {
                 (None, _) => Some(ProblemKind::NotADate),
                 (Some(date), _) if !dates.insert(date) => Some(ProblemKind::DuplicateDate),
@@ -382,8 +430,7 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded() {
-        let mut schedule =
-            Schedule { time_zone: "UTC".to_owned(), weekly: Vec::new(), overrides: Vec::new() };
+        let mut schedule = Schedule { time_zone: "UTC".to_owned(), ..Schedule::default() };
         let range = WeeklyRange { weekday: 1, start: "09:00".to_owned(), end: "10:00".to_owned() };
         schedule.weekly = (0..=MAX_WEEKLY).map(|_| range.clone()).collect();
         let first = schedule.validate().remove(0);

@@ -8,7 +8,7 @@
 //! A window open without a break from before the Monday of the previous local week begins anew at
 //! each local Monday 00:00, since hours around the clock have no first start to count from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::civil::Date;
@@ -17,9 +17,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::availability::Hours;
 use super::busy::{BusySet, Viewpoint};
+use super::group::Group;
 use super::intervals;
 use super::rules::{CountedDays, Grid, Horizon, MAX_DAYS_SEARCHED, SlotRules};
-use super::time::{Interval, date_after, local_date, minutes, shifted, start_of_date};
+use super::time::{Interval, date_after, local_date, minutes, shifted};
 
 /// One practitioner's calendar looked at for one service.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,8 @@ pub enum SlotRefusal {
     OutsideHorizon { from: Timestamp, until: Timestamp },
     /// Not all of the appointment lies in one open window.
     OutsideHours,
+    /// It would, if the practice were not closed for this holiday.
+    Holiday { date: Date, name: &'static str },
     /// The appointment with its buffers would overlap this item with its own.
     Taken { key: u128, what: &'static str, occupied: Interval },
     /// No grid has this start.
@@ -50,13 +53,14 @@ pub enum SlotRefusal {
 }
 
 impl SlotRefusal {
-    /// The name of the rule: `in_past`, `notice`, `horizon`, `hours`, `taken` or `grid`.
+    /// The name of the rule: `in_past`, `notice`, `horizon`, `hours`, `holiday`, `taken` or `grid`.
     pub fn rule(&self) -> &'static str {
         match self {
             Self::InPast => "in_past",
             Self::TooSoon { .. } => "notice",
             Self::OutsideHorizon { .. } => "horizon",
             Self::OutsideHours => "hours",
+            Self::Holiday { .. } => "holiday",
             Self::Taken { .. } => "taken",
             Self::OffGrid => "grid",
         }
@@ -77,6 +81,7 @@ impl fmt::Display for SlotRefusal {
                 write!(f, "only starts before {until} can be booked so far")
             }
             Self::OutsideHours => f.write_str("does not fit into the open hours"),
+            Self::Holiday { date, name } => write!(f, "closed on {date}, {name}"),
             Self::Taken { what, occupied, .. } => {
                 write!(f, "with its buffers it meets {what} that occupies {occupied}")
             }
@@ -156,14 +161,19 @@ impl SlotQuery<'_> {
     }
 
     /// [`Self::slots`] and, for each start of the grid in `range` that is not among them, why.
-    /// The grid here is the one that would be offered if nothing were taken, and the actual one.
+    /// The grid here is the one that would be offered if nothing were taken, the same without
+    /// holidays, and the actual one.
     pub fn explain(&self, range: Interval) -> Explanation {
         let bounds = self.bounds();
         let mut found = Explanation { slots: self.slots(range), rejected: Vec::new() };
         let mut candidates = self.starts(range.start(), range.end());
-        for stretch in self.stretches(range.start(), range.end(), &BusySet::default()) {
-            for run in self.runs(&stretch) {
-                candidates.extend(self.steps(&run, range.start(), range.end()));
+        let always = self.hours.without_holidays();
+        for hours in [self.hours].into_iter().chain(&always) {
+            let query = SlotQuery { hours, ..*self };
+            for stretch in query.stretches(range.start(), range.end(), &BusySet::default()) {
+                for run in query.runs(&stretch) {
+                    candidates.extend(query.steps(&run, range.start(), range.end()));
+                }
             }
         }
         candidates.sort_unstable();
@@ -185,10 +195,17 @@ impl SlotQuery<'_> {
         bounds.check(start, self.view.now)?;
         let wanted = Interval::lasting(start, self.rules.duration());
         let stretches = self.stretches(start, wanted.end(), self.busy);
-        let stretch = stretches
-            .iter()
-            .find(|stretch| stretch.window.covers(&wanted))
-            .ok_or(SlotRefusal::OutsideHours)?;
+        let stretch =
+            stretches.iter().find(|stretch| stretch.window.covers(&wanted)).ok_or_else(|| {
+                match self.hours.holiday_in_the_way(wanted) {
+                    Some((date, name)) => SlotRefusal::Holiday { date, name },
+                    None => SlotRefusal::OutsideHours,
+                }
+            })?;
+        let joins = |g: Group| g.can_join(self.busy, wanted, self.rules.buffers, self.view);
+        if self.rules.group.is_some_and(joins) {
+            return Ok(());
+        }
         if let Some(by) = self.busy.conflict(wanted, self.rules.buffers, self.view) {
             let (key, what, occupied) = (by.key(), by.kind().name(), by.occupied());
             return Err(SlotRefusal::Taken { key, what, occupied });
@@ -216,8 +233,19 @@ impl SlotQuery<'_> {
                     free.peek().is_some_and(|interval| interval.start() <= *start)
                 }));
             }
+            starts.extend(self.joinable(stretch.window, from, until));
         }
+        starts.sort_unstable();
         starts
+    }
+
+    /// The starts in `[from, until)` of sessions inside `window` that have seats left.
+    fn joinable(&self, window: Interval, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+        let (length, buffers) = (self.rules.duration(), self.rules.buffers);
+        let latest = until.min(shifted(window.end(), SignedDuration::from_nanos(1) - length));
+        let range = Interval::new(from.max(window.start()), latest).ok();
+        let (Some(group), Some(range)) = (self.rules.group, range) else { return Vec::new() };
+        group.joinable(self.busy, range, length, buffers, self.view)
     }
 
     /// The working windows that can hold starts in `[from, until)`. Taken time is read only from
@@ -254,8 +282,8 @@ impl SlotQuery<'_> {
         pieces.map(|piece| match self.rules.grid {
             Grid::Window => GridRun { first: piece.start(), until: piece.end() },
             Grid::Restart { align_min, offset_min } => {
-                let aligned =
-                    round_up_to_clock(piece.start(), align_min.get().into(), self.hours.zone());
+                let zone = self.hours.zones().of(self.hours.date_of(piece.start()));
+                let aligned = round_up_to_clock(piece.start(), align_min.get().into(), zone);
                 GridRun { first: shifted(aligned, minutes(offset_min)), until: piece.end() }
             }
         })
@@ -280,20 +308,18 @@ impl SlotQuery<'_> {
     }
 
     fn bounds(&self) -> StartBounds {
-        let zone = self.hours.zone();
+        let zones = self.hours.zones();
         let earliest = self.rules.earliest(self.view.now);
         let (from, until) = match self.rules.horizon {
             Horizon::Unlimited => (Timestamp::MIN, Timestamp::MAX),
             Horizon::Rolling { days, count } => {
-                let last = counted_after(local_date(self.view.now, zone), days, count);
-                (Timestamp::MIN, start_of_date(date_after(last, 1), zone))
+                let last = count.after(zones.date_at(self.view.now), days);
+                (Timestamp::MIN, zones.end_of(last))
             }
             Horizon::RollingWindow { days, count } => {
                 (Timestamp::MIN, self.rolling_window_end(days, count, earliest))
             }
-            Horizon::Range { from, to } => {
-                (start_of_date(from, zone), start_of_date(date_after(to, 1), zone))
-            }
+            Horizon::Range { from, to } => (zones.start_of(from), zones.end_of(to)),
         };
         StartBounds { earliest, from, until }
     }
@@ -301,25 +327,24 @@ impl SlotQuery<'_> {
     /// The instant after the last of the first `days` counted dates that have a start.
     fn rolling_window_end(&self, days: u16, count: CountedDays, earliest: Timestamp) -> Timestamp {
         const DATES_AT_ONCE: i32 = 28;
-        let zone = self.hours.zone();
-        let today = local_date(self.view.now, zone);
+        let zones = self.hours.zones();
+        let today = zones.date_at(self.view.now);
         let limit = date_after(today, MAX_DAYS_SEARCHED.into());
         let (mut found, mut date) = (0, today);
         while found < days && date < limit {
             let next = date_after(date, DATES_AT_ONCE).min(limit);
-            let from = start_of_date(date, zone).max(earliest);
-            let starts = self.starts(from, start_of_date(next, zone));
-            let mut dates: Vec<Date> = starts.iter().map(|s| local_date(*s, zone)).collect();
-            dates.dedup();
-            for available in dates.into_iter().filter(|date| count.counts(*date)) {
+            let from = zones.start_of(date).max(earliest);
+            let starts = self.starts(from, zones.end_of(date_after(next, -1)));
+            let dates: BTreeSet<Date> = starts.iter().map(|s| self.hours.date_of(*s)).collect();
+            for available in dates.range(date..next).filter(|date| count.counts(**date)) {
                 found += 1;
                 if found == days {
-                    return start_of_date(date_after(available, 1), zone);
+                    return zones.end_of(*available);
                 }
             }
             date = next;
         }
-        start_of_date(date, zone)
+        zones.start_of(date)
     }
 }
 
@@ -330,20 +355,6 @@ pub fn by_viewer_date(slots: &[Timestamp], zone: &TimeZone) -> BTreeMap<Date, Ve
         dates.entry(local_date(*slot, zone)).or_default().push(*slot);
     }
     dates
-}
-
-/// The `days`th counted date after `today`, or `today` itself for 0.
-fn counted_after(today: Date, days: u16, count: CountedDays) -> Date {
-    let (mut date, mut found) = (today, 0);
-    while found < days {
-        let next = date_after(date, 1);
-        if next == date {
-            break; // The last date that the calendar has.
-        }
-        date = next;
-        found += u16::from(count.counts(date));
-    }
-    date
 }
 
 /// The interval in pieces that begin anew at each of the sorted instants inside it.

@@ -197,6 +197,11 @@ impl ClockTime {
         Ok(time)
     }
 
+    /// Whether the time from `start` to this reading is the whole of one day.
+    pub fn lasts_all_day_from(self, start: Self) -> bool {
+        start == Self(0) && self == Self::END_OF_DAY
+    }
+
     /// The instant of this reading on a date in a zone, by [`local_to_instant`].
     pub fn instant_on(self, date: Date, zone: &TimeZone) -> Timestamp {
         let midnight = date.to_datetime(Time::midnight());

@@ -38,6 +38,8 @@ pub struct NewHold {
     practitioner_id: Uuid,
     service_id: Uuid,
     starts_at: Timestamp,
+    /// How many come, where several may; 1 unless given.
+    seats: Option<u16>,
 }
 
 impl NewHold {
@@ -48,6 +50,7 @@ impl NewHold {
             service_id: self.service_id,
             starts_at: self.starts_at,
             notes: None,
+            seats: self.seats.unwrap_or(1),
         };
         Ok(bookings.hold(caller, wish).await?.hold_view())
     }
@@ -59,6 +62,14 @@ impl NewHold {
 pub async fn hold(bookings: web::Data<Bookings>, once: Once<NewHold>) -> ApiResult<Reply> {
     once.run(|caller, new| async move { Reply::created(new.create(&bookings, &caller).await?) })
         .await
+}
+
+/// The caller's holds that stand, by their time.
+#[utoipa::path(get, path = "/v1/holds", tag = "bookings",
+    responses((status = 200, body = Envelope<Vec<HoldView>>)), security(("bearer" = [])))]
+pub async fn holds(bookings: web::Data<Bookings>, caller: Caller) -> ApiResult<Reply> {
+    let held = bookings.holds(&caller).await?;
+    Reply::ok(held.iter().map(Booking::hold_view).collect::<Vec<_>>())
 }
 
 /// Gives a hold back.
@@ -97,6 +108,8 @@ pub struct NewBooking {
     starts_at: Option<Timestamp>,
     /// The seeker's words to the practitioner.
     notes: Option<String>,
+    /// How many come, where several may; 1 unless given. A hold says it itself.
+    seats: Option<u16>,
 }
 
 impl NewBooking {
@@ -108,19 +121,21 @@ impl NewBooking {
                 practitioner_id: None,
                 service_id: None,
                 starts_at: None,
+                seats: None,
                 notes,
             } => bookings.book_hold(caller, id, notes).await,
             Self { hold_id: Some(_), .. } => {
-                let problem = "comes alone: the hold says practitioner, service and start";
+                let problem = "comes alone: the hold says practitioner, service, start and seats";
                 Err(Refusal::field("holdId", problem).into())
             }
-            Self { practitioner_id, service_id, starts_at, notes, .. } => {
+            Self { practitioner_id, service_id, starts_at, notes, seats, .. } => {
                 let needed = |field| Refusal::field(field, "is needed when there is no holdId");
                 let wish = Wish {
                     practitioner_id: practitioner_id.ok_or_else(|| needed("practitionerId"))?,
                     service_id: service_id.ok_or_else(|| needed("serviceId"))?,
                     starts_at: starts_at.ok_or_else(|| needed("startsAt"))?,
                     notes,
+                    seats: seats.unwrap_or(1),
                 };
                 bookings.book(caller, wish).await
             }
@@ -128,7 +143,7 @@ impl NewBooking {
     }
 }
 
-fn reply(booking: &Booking, caller: &auth::Caller) -> ApiResult<Reply> {
+pub(super) fn reply(booking: &Booking, caller: &auth::Caller) -> ApiResult<Reply> {
     Ok(Reply::ok(booking.view(caller.user_id))?.versioned(booking.version))
 }
 
@@ -150,6 +165,8 @@ pub async fn create(bookings: web::Data<Bookings>, once: Once<NewBooking>) -> Ap
 pub struct BookingsQuery {
     /// Only in this state.
     status: Option<String>,
+    /// Only of this series.
+    series_id: Option<Uuid>,
     /// From 1.
     page: Option<i64>,
     /// 1 to 100, 20 unless given.
@@ -165,7 +182,7 @@ pub async fn list(
     query: web::Query<BookingsQuery>,
 ) -> ApiResult<Reply> {
     let page = PageQuery::new(query.page, query.limit).check()?;
-    let (rows, total) = bookings.list(&caller, query.status.clone(), page).await?;
+    let (rows, total) = bookings.list(&caller, query.status.clone(), query.series_id, page).await?;
     let views: Vec<BookingView> = rows.iter().map(|b| b.view(caller.user_id)).collect();
     Reply::page(views, page, total)
 }

@@ -1,4 +1,4 @@
-//! `/v1/practitioners/{id}/availability` and `/blocks`: slots, hours, blocked times.
+//! `/v1/practitioners/{id}/availability` and `/schedule`: slots and hours.
 
 use actix_web::{HttpRequest, web};
 use jiff::civil::Date;
@@ -13,11 +13,11 @@ use super::bookings::if_match;
 use super::caller::{Caller, MaybeCaller};
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
-use super::idempotency::Once;
+use crate::domain::holidays::HolidayChoice;
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::{DateOverride, Schedule, WeeklyRange};
 use crate::domain::time::{Interval, date_after, parse_zone, shifted, start_of_date};
-use crate::models::calendars::Block;
+use crate::domain::travel::Stay;
 use crate::services::practices::Practices;
 
 /// Which slots.
@@ -32,6 +32,8 @@ pub struct SlotsQuery {
     pub to: String,
     /// IANA zone of dates and of `localStart`; UTC unless given. The slots do not depend on it.
     pub time_zone: Option<String>,
+    /// How many want to come, 1 unless given.
+    pub seats: Option<u16>,
 }
 
 /// The slots of a service.
@@ -53,6 +55,9 @@ pub struct SlotView {
     /// The start in the zone that was asked for, with its offset.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_start: Option<String>,
+    /// For a service that several may come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seats_left: Option<u32>,
 }
 
 /// The slots of a service that can be booked, of sessions that lie between `from` and `to`.
@@ -89,8 +94,10 @@ pub async fn find_slots(
         .ok()
         .filter(|range| !range.is_empty())
         .ok_or_else(|| Refusal::field("to", "must be after from"))?;
-    let found = practices.slots(id, query.service_id, range, asker).await?;
+    let seats = query.seats.unwrap_or(1);
+    let found = practices.slots(id, query.service_id, range, asker, seats).await?;
     let length = SignedDuration::from_mins(found.duration_minutes.into());
+    let mut left = found.seats_left.into_iter().flatten();
     let view = |start: Timestamp| SlotView {
         start,
         end: shifted(start, length),
@@ -98,6 +105,7 @@ pub async fn find_slots(
             let local = start.to_zoned(z.clone());
             format!("{}{}", local.datetime(), local.strftime("%:z"))
         }),
+        seats_left: left.next(),
     };
     Ok(SlotsView {
         version: found.version,
@@ -131,6 +139,14 @@ pub struct ScheduleBody {
     #[schema(value_type = Vec<Object>)]
     #[serde(default)]
     overrides: Vec<DateOverride>,
+    /// `{from, to, timeZone}`: on these dates, both included, hours are read in that zone.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(default)]
+    travel: Vec<Stay>,
+    /// `{country, region?, except: [date]}`: closed on the public holidays there (`/v1/holidays`)
+    /// but for those in `except` and dates with an override.
+    #[schema(value_type = Option<Object>)]
+    holidays: Option<HolidayChoice>,
     /// The schedule's version that was read. `If-Match` does the same.
     version: Option<i64>,
 }
@@ -147,78 +163,52 @@ pub async fn put_schedule(
     Body(body): Body<ScheduleBody>,
 ) -> ApiResult<Reply> {
     let expected = if_match(&req)?.or(body.version);
-    let schedule =
-        Schedule { time_zone: body.time_zone, weekly: body.weekly, overrides: body.overrides };
+    let schedule = Schedule {
+        time_zone: body.time_zone,
+        weekly: body.weekly,
+        overrides: body.overrides,
+        travel: body.travel,
+        holidays: body.holidays,
+    };
     let version = practices.put_schedule(&caller, *id, expected, &schedule).await?;
     let data = serde_json::json!({ "version": version, "availability": schedule });
     Ok(Reply::ok(data)?.versioned(version))
 }
 
-/// A blocked time.
+/// The hours of a practice, in the form that `PUT …/availability` takes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct BlockView {
-    id: Uuid,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    reason: Option<String>,
+pub struct ScheduleView {
+    #[schema(example = "Asia/Kolkata")]
+    time_zone: String,
+    #[schema(value_type = Vec<Object>)]
+    weekly: Vec<WeeklyRange>,
+    #[schema(value_type = Vec<Object>)]
+    overrides: Vec<DateOverride>,
+    #[schema(value_type = Vec<Object>)]
+    travel: Vec<Stay>,
+    #[schema(value_type = Option<Object>)]
+    holidays: Option<HolidayChoice>,
+    version: i64,
 }
 
-impl From<Block> for BlockView {
-    fn from(b: Block) -> Self {
-        Self { id: b.id, starts_at: b.starts_at, ends_at: b.ends_at, reason: b.reason }
-    }
-}
-
-/// The blocked times that have not passed.
-#[utoipa::path(get, path = "/v1/practitioners/{id}/blocks", tag = "calendar",
-    params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<Vec<BlockView>>)),
+/// The hours of a practice to edit and put back: its owner and administrators see them whole.
+#[utoipa::path(get, path = "/v1/practitioners/{id}/schedule", tag = "calendar",
+    params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<ScheduleView>)),
     security(("bearer" = [])))]
-pub async fn blocks(
+pub async fn show_schedule(
     practices: web::Data<Practices>,
     caller: Caller,
     id: web::Path<Uuid>,
 ) -> ApiResult<Reply> {
-    let blocks = practices.blocks(&caller, *id).await?;
-    Reply::ok(blocks.into_iter().map(BlockView::from).collect::<Vec<_>>())
-}
-
-/// A time to close.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewBlock {
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    reason: Option<String>,
-}
-
-/// Closes a time. Bookings in it stay.
-#[utoipa::path(post, path = "/v1/practitioners/{id}/blocks", tag = "calendar",
-    params(("id" = Uuid, Path)), request_body = NewBlock,
-    responses((status = 201, body = Envelope<BlockView>)), security(("bearer" = [])))]
-pub async fn create_block(
-    practices: web::Data<Practices>,
-    id: web::Path<Uuid>,
-    once: Once<NewBlock>,
-) -> ApiResult<Reply> {
-    once.run(|caller, new| async move {
-        let time = Interval::new(new.starts_at, new.ends_at)
-            .map_err(|_| Refusal::field("endsAt", "must be after startsAt"))?;
-        let block = practices.block(&caller, *id, time, new.reason).await?;
-        Reply::created(BlockView::from(block))
-    })
-    .await
-}
-
-/// Opens a closed time again.
-#[utoipa::path(delete, path = "/v1/practitioners/{id}/blocks/{blockId}", tag = "calendar",
-    params(("id" = Uuid, Path), ("blockId" = Uuid, Path)),
-    responses((status = 200, body = Envelope<BlockView>)), security(("bearer" = [])))]
-pub async fn delete_block(
-    practices: web::Data<Practices>,
-    caller: Caller,
-    path: web::Path<(Uuid, Uuid)>,
-) -> ApiResult<Reply> {
-    let (id, block_id) = path.into_inner();
-    Reply::ok(BlockView::from(practices.unblock(&caller, id, block_id).await?))
+    let (schedule, version) = practices.schedule(&caller, *id).await?;
+    let view = ScheduleView {
+        time_zone: schedule.time_zone,
+        weekly: schedule.weekly,
+        overrides: schedule.overrides,
+        travel: schedule.travel,
+        holidays: schedule.holidays,
+        version,
+    };
+    Ok(Reply::ok(view)?.versioned(version))
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::actors::error::Error;
 use crate::actors::protocol::WireError;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Clash, Refusal};
 
 /// A failed request. `front` turns it into the envelope, since it knows the request's id.
 #[derive(Debug)]
@@ -60,9 +60,11 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::AlreadyExists(_)
         | Refusal::SlotTaken
         | Refusal::SlotUnavailable(_)
+        | Refusal::SeriesClash(_)
         | Refusal::HoldExpired
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
+        | Refusal::EditClosed { .. }
         | Refusal::TooManySubscriptions { .. }
         | Refusal::IdempotencyInFlight => StatusCode::CONFLICT,
         Refusal::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -90,9 +92,11 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::AlreadyExists(_) => "already_exists",
         Refusal::SlotTaken => "slot_taken",
         Refusal::SlotUnavailable(_) => "slot_unavailable",
+        Refusal::SeriesClash(_) => "series_clash",
         Refusal::HoldExpired => "hold_expired",
         Refusal::InvalidTransition { .. } => "invalid_transition",
         Refusal::VersionConflict { .. } => "version_conflict",
+        Refusal::EditClosed { .. } => "edit_closed",
         Refusal::IdempotencyConflict => "idempotency_conflict",
         Refusal::IdempotencyInFlight => "idempotency_in_flight",
         Refusal::RateLimited(_) => "rate_limited",
@@ -124,11 +128,13 @@ pub fn message(error: &Error) -> String {
         Refusal::AlreadyExists(what) => format!("There is such a {what} already."),
         Refusal::SlotTaken => "Somebody else has this time.".to_owned(),
         Refusal::SlotUnavailable(_) => "This time can not be booked.".to_owned(),
+        Refusal::SeriesClash(_) => "Some of these times can not be booked.".to_owned(),
         Refusal::HoldExpired => "The hold is over; hold the slot again.".to_owned(),
         Refusal::InvalidTransition { state, .. } => {
             format!("A booking that is {state} can not take this step.")
         }
         Refusal::VersionConflict { .. } => "It was changed meanwhile; read it again.".to_owned(),
+        Refusal::EditClosed { days } => format!("It could be changed for {days} days."),
         Refusal::IdempotencyConflict => {
             "This Idempotency-Key was used with another request.".to_owned()
         }
@@ -151,10 +157,18 @@ pub fn details(error: &Error) -> Option<Value> {
             Some(fields.iter().map(|p| json!({ "field": p.field, "problem": p.problem })).collect())
         }
         Refusal::SlotUnavailable(rule) => Some(json!({ "rule": rule })),
+        Refusal::SeriesClash(clashes) => {
+            let clash = |c: &Clash| match &c.rule {
+                Some(rule) => json!({ "startsAt": c.starts_at, "code": c.code, "rule": rule }),
+                None => json!({ "startsAt": c.starts_at, "code": c.code }),
+            };
+            Some(clashes.iter().map(clash).collect())
+        }
         Refusal::InvalidTransition { state, version } => {
             Some(json!({ "state": state, "version": version }))
         }
         Refusal::VersionConflict { current } => Some(json!({ "version": current })),
+        Refusal::EditClosed { days } => Some(json!({ "days": days })),
         Refusal::PayloadTooLarge { limit } | Refusal::TooManySubscriptions { limit } => {
             Some(json!({ "limit": limit }))
         }
@@ -201,9 +215,11 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::AlreadyExists(_)
         | Refusal::SlotTaken
         | Refusal::SlotUnavailable(_)
+        | Refusal::SeriesClash(_)
         | Refusal::HoldExpired
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
+        | Refusal::EditClosed { .. }
         | Refusal::IdempotencyConflict
         | Refusal::PayloadTooLarge { .. }
         | Refusal::UnknownOp
@@ -253,9 +269,11 @@ pub fn codes() -> Vec<Error> {
         Refusal::AlreadyExists("thing"),
         Refusal::SlotTaken,
         Refusal::SlotUnavailable("hours".into()),
+        Refusal::SeriesClash(Vec::new()),
         Refusal::HoldExpired,
         Refusal::InvalidTransition { state: "cancelled", version: 1 },
         Refusal::VersionConflict { current: 1 },
+        Refusal::EditClosed { days: crate::domain::review::EDIT_DAYS },
         Refusal::IdempotencyConflict,
         Refusal::IdempotencyInFlight,
         Refusal::RateLimited(wait),

@@ -2,6 +2,7 @@
 //! (draft-ietf-httpapi-idempotency-key-header).
 
 use std::future::Future;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
@@ -22,6 +23,17 @@ use crate::models::pool::Pool;
 
 /// How long a key is believed to be in flight when its node says nothing more.
 const LOCK_SECONDS: f64 = 60.0;
+/// Pauses between two looks at a key in flight. Most work is done within the first of them, and a
+/// request that waited for its twin's answer need not be sent again.
+const PAUSES: [Duration; 7] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+    Duration::from_millis(320),
+    Duration::from_millis(640),
+];
 
 /// A caller's request with a body, to be carried out at most once.
 pub struct Once<T> {
@@ -81,8 +93,9 @@ impl<T> Once<T> {
     /// Carries out `work`, or answers what it answered the first time.
     ///
     /// The work goes on when the client hangs up, so that its retry finds the answer. Refusals are
-    /// kept like successes; what a retry can help against (overload, rate limits, faults) is not. The answer is kept after the work: a node that dies in between leaves the
-    /// key in flight for a minute, and then the work is done anew.
+    /// kept like successes; what a retry can help against (overload, rate limits, faults) is not.
+    /// The answer is kept after the work: a node that dies in between leaves the key in flight for
+    /// a minute, and then the work is done anew.
     pub async fn run<F>(self, work: impl FnOnce(Caller, T) -> F) -> ApiResult<Reply>
     where
         F: Future<Output = ApiResult<Reply>> + 'static,
@@ -90,10 +103,7 @@ impl<T> Once<T> {
         let Self { caller, body, pool, key, hash } = self;
         let Some(key) = key else { return work(caller, body).await };
         let user_id = caller.user_id;
-        let mut conn = pool.get().await?;
-        let claim = idempotency::claim(&mut conn, user_id, &key, &hash, LOCK_SECONDS).await?;
-        drop(conn);
-        match claim {
+        match claim(&pool, user_id, &key, &hash).await? {
             Claim::Won => {}
             Claim::InFlight => return Err(Refusal::IdempotencyInFlight.into()),
             Claim::Conflict => return Err(Refusal::IdempotencyConflict.into()),
@@ -114,6 +124,20 @@ impl<T> Once<T> {
             result
         });
         task.await.map_err(|e| Error::Fault(format!("a keyed request: {e}")))?
+    }
+}
+
+/// Claims the key, or waits a moment for the answer of the request that has it.
+async fn claim(pool: &Pool, user_id: Uuid, key: &str, hash: &[u8]) -> ApiResult<Claim> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let mut conn = pool.get().await?;
+        let claim = idempotency::claim(&mut conn, user_id, key, hash, LOCK_SECONDS).await?;
+        drop(conn);
+        match (&claim, pauses.next()) {
+            (Claim::InFlight, Some(pause)) => tokio::time::sleep(*pause).await,
+            _ => return Ok(claim),
+        }
     }
 }
 

@@ -1,24 +1,31 @@
 //! The HTTP floor: routes, extractors, the envelope, the upgrade to WebSocket.
 
 pub mod auth;
+pub mod blocks;
 pub mod body;
 pub mod bookings;
 pub mod calendars;
 pub mod caller;
 pub mod catalogue;
 pub mod conversations;
+pub mod cursor;
 pub mod envelope;
 pub mod error;
 pub mod external_calendars;
 pub mod front;
+pub mod holidays;
 pub mod idempotency;
 pub mod invites;
 pub mod notifications;
 pub mod openapi;
 pub mod operations;
 pub mod practitioners;
+pub mod preferences;
+pub mod rebooking;
+pub mod reviews;
 pub mod sessions;
 pub mod users;
+pub mod waitlist;
 pub mod ws;
 pub mod ws_ops;
 
@@ -58,8 +65,9 @@ routes! {
     "/v1/practitioners/{id}/services" => { get practitioners::offers },
     "/v1/practitioners/{id}/services/{serviceId}" => { put practitioners::put_offer },
     "/v1/practitioners/{id}/availability" => { get calendars::slots, put calendars::put_schedule },
-    "/v1/practitioners/{id}/blocks" => { get calendars::blocks, post calendars::create_block },
-    "/v1/practitioners/{id}/blocks/{blockId}" => { delete calendars::delete_block },
+    "/v1/practitioners/{id}/schedule" => { get calendars::show_schedule },
+    "/v1/practitioners/{id}/blocks" => { get blocks::list, post blocks::create },
+    "/v1/practitioners/{id}/blocks/{blockId}" => { delete blocks::delete },
     "/v1/practitioners/{id}/calendar-feed" => {
         post invites::open_practice, delete invites::close_practice,
     },
@@ -73,12 +81,14 @@ routes! {
     "/v1/practitioners/{id}/external-calendars/{calendarId}/refresh" => {
         post external_calendars::refresh,
     },
+    "/v1/holidays" => { get holidays::list },
 
-    "/v1/holds" => { post bookings::hold },
+    "/v1/holds" => { get bookings::holds, post bookings::hold },
     "/v1/holds/{id}" => { delete bookings::release },
     "/v1/holds/{id}/extend" => { post bookings::extend },
     "/v1/bookings" => { get bookings::list, post bookings::create },
-    "/v1/bookings/{id}" => { get bookings::show, delete bookings::delete },
+    "/v1/bookings/series" => { post rebooking::series },
+    "/v1/bookings/{id}" => { get bookings::show, put rebooking::change, delete bookings::delete },
     "/v1/bookings/{id}/confirm" => { post bookings::confirm },
     "/v1/bookings/{id}/decline" => { post bookings::decline },
     "/v1/bookings/{id}/cancel" => { post bookings::cancel },
@@ -86,6 +96,12 @@ routes! {
     "/v1/bookings/{id}/end" => { post sessions::end },
     "/v1/bookings/{id}/no-show" => { post sessions::no_show },
     "/v1/bookings/{id}/events" => { get bookings::events },
+    "/v1/waitlist" => { get waitlist::list, post waitlist::join },
+    "/v1/waitlist/{id}" => { delete waitlist::leave },
+
+    "/v1/practitioners/{id}/reviews" => { get reviews::list },
+    "/v1/reviews" => { get reviews::own, post reviews::create },
+    "/v1/reviews/{id}" => { put reviews::update, delete reviews::remove },
     "/v1/bookings/{id}/invite.ics" => { get invites::invite },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
@@ -96,6 +112,7 @@ routes! {
     "/v1/notifications" => { get notifications::list },
     "/v1/notifications/read" => { post notifications::read },
     "/v1/notifications/vapid-public-key" => { get notifications::vapid_public_key },
+    "/v1/notifications/preferences" => { get preferences::show, put preferences::update },
     "/v1/notifications/devices" => { get notifications::devices, post notifications::register },
     "/v1/notifications/devices/{id}" => { delete notifications::forget },
 

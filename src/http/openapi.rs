@@ -7,8 +7,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, bookings, calendars, catalogue, conversations, external_calendars, invites,
-    notifications, operations, practitioners, sessions, users, ws,
+    auth, blocks, bookings, calendars, catalogue, conversations, external_calendars, holidays,
+    invites, notifications, operations, practitioners, preferences, rebooking, reviews, sessions,
+    users, waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -22,11 +23,14 @@ use super::{
         catalogue::list, catalogue::create,
         practitioners::list, practitioners::create, practitioners::show, practitioners::update,
         practitioners::offers, practitioners::put_offer,
-        calendars::slots, calendars::put_schedule,
-        calendars::blocks, calendars::create_block, calendars::delete_block,
+        calendars::slots, calendars::put_schedule, calendars::show_schedule,
+        blocks::list, blocks::create, blocks::delete, holidays::list,
         bookings::hold, bookings::release, bookings::list, bookings::create, bookings::show,
         bookings::delete, bookings::confirm, bookings::decline, bookings::cancel, bookings::events,
-        bookings::extend, sessions::start, sessions::end, sessions::no_show,
+        bookings::extend, bookings::holds, rebooking::change, rebooking::series,
+        waitlist::join, waitlist::list, waitlist::leave,
+        sessions::start, sessions::end, sessions::no_show,
+        reviews::list, reviews::own, reviews::create, reviews::update, reviews::remove,
         invites::invite, invites::practice, invites::open_practice, invites::close_practice,
         invites::own, invites::open_own, invites::close_own,
         external_calendars::list, external_calendars::add, external_calendars::put,
@@ -35,6 +39,7 @@ use super::{
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,
         notifications::devices, notifications::register, notifications::forget,
+        preferences::show, preferences::update,
         ws::upgrade,
     ),
     modifiers(&Common)

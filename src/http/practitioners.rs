@@ -14,6 +14,8 @@ use super::catalogue::Price;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use crate::domain::cancellation::{Policy, Tier};
+use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
 use crate::models::catalogue::Offer;
 use crate::models::practitioners::{Filter, Practice};
@@ -36,10 +38,13 @@ pub struct PracticeView {
     verification_status: String,
     /// Mean of the reviews, 0 when there are none.
     rating: f64,
+    /// How many reviews that is the mean of.
+    review_count: i32,
     total_sessions: i32,
     /// IANA zone of the practice.
     time_zone: Value,
-    /// Weekly hours and overrides, as `PUT …/availability` takes them.
+    /// Weekly hours, overrides and holidays, for people to read. To edit, take `…/schedule`: where
+    /// the practitioner travels is not told here.
     #[schema(value_type = super::calendars::ScheduleBody)]
     availability: Value,
     /// What `PUT …/availability` takes as `version`.
@@ -49,7 +54,10 @@ pub struct PracticeView {
 }
 
 impl From<Practice> for PracticeView {
-    fn from(p: Practice) -> Self {
+    fn from(mut p: Practice) -> Self {
+        if let Some(schedule) = p.availability.as_object_mut() {
+            schedule.remove("travel");
+        }
         let currency = p.currency;
         Self {
             id: p.id,
@@ -64,6 +72,7 @@ impl From<Practice> for PracticeView {
             certifications: p.certifications,
             verification_status: p.verification_status,
             rating: p.rating,
+            review_count: p.review_count,
             total_sessions: p.total_sessions,
             time_zone: p.availability.get("timeZone").cloned().unwrap_or(Value::Null),
             availability: p.availability,
@@ -213,6 +222,10 @@ pub struct OfferView {
     horizon_days: i32,
     slot_grid: String,
     instant_confirm: bool,
+    capacity: i32,
+    pending_blocks: bool,
+    #[schema(value_type = Vec<Object>)]
+    cancellation_policy: Value,
 }
 
 fn offer_view((offer, name): (Offer, String)) -> OfferView {
@@ -228,6 +241,9 @@ fn offer_view((offer, name): (Offer, String)) -> OfferView {
         horizon_days: offer.horizon_days,
         slot_grid: offer.slot_grid,
         instant_confirm: offer.instant_confirm,
+        capacity: offer.capacity,
+        pending_blocks: offer.pending_blocks,
+        cancellation_policy: offer.cancellation_policy,
     }
 }
 
@@ -266,6 +282,22 @@ pub struct OfferBody {
     instant_confirm: bool,
     /// `active` (unless given) or `inactive`.
     status: Option<String>,
+    /// Seats of one session, 1 to 500. 1 unless given: a session of its own.
+    capacity: Option<i32>,
+    /// Whether a request keeps its time from others until it is answered. True unless given.
+    pending_blocks: Option<bool>,
+    /// What comes back when the seeker cancels, earliest tier first: `{minutesBefore,
+    /// refundPercent}`. 100 % up to a day before and 50 % up to four hours before unless given.
+    #[schema(value_type = Option<Vec<Object>>)]
+    cancellation_policy: Option<Vec<Tier>>,
+}
+
+fn policy(tiers: Option<Vec<Tier>>) -> ApiResult<Value> {
+    let policy = tiers.map_or_else(|| Ok(Policy::usual()), Policy::new).map_err(|e| {
+        let field = e.tier.map_or(String::new(), |tier| format!("[{tier}]"));
+        Refusal::field(format!("cancellationPolicy{field}"), e.problem)
+    })?;
+    Ok(serde_json::to_value(policy).unwrap_or_default())
 }
 
 /// Adds a service to a practice, or changes how it is offered.
@@ -293,6 +325,9 @@ pub async fn put_offer(
         slot_grid: body.slot_grid.unwrap_or_else(|| "restart".to_owned()),
         instant_confirm: body.instant_confirm,
         status: body.status.unwrap_or_else(|| "active".to_owned()),
+        capacity: body.capacity.unwrap_or(1),
+        pending_blocks: body.pending_blocks.unwrap_or(true),
+        cancellation_policy: policy(body.cancellation_policy)?,
     };
     practices.put_offer(&caller, &offer).await?;
     let offers = practices.offers(practitioner_id).await?;

@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::actors::error::{Error, Result};
+use crate::actors::now;
+use crate::domain::notify::{self, Category};
 use crate::models::devices;
 use crate::models::outbox::{self, Taken, Verdict};
 use crate::models::pool::Pool;
@@ -30,7 +33,7 @@ const ATTEMPTS: i32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause, also for a push service that asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
-/// How long a push service keeps what it can not deliver at once.
+/// How long a push service keeps what it can not deliver at once; reminders not that long.
 const TTL_SECONDS: u32 = 24 * 3_600;
 
 /// What the worker needs.
@@ -92,7 +95,7 @@ impl Deliverer {
 
     async fn deliver(&self, taken: &Taken) -> Result<()> {
         let outcome = match self.target(taken) {
-            Some(target) => self.push.send(&target, &message(taken)).await,
+            Some(target) => self.push.send(&target, &message(taken, now())).await,
             None => Outcome::Rejected { reason: "the stored device is not valid".to_owned() },
         };
         let mut conn = self.pool.get().await?;
@@ -135,7 +138,7 @@ fn pause_after(attempts: i32, asked: Option<Duration>) -> Duration {
     asked.map_or(own, |asked| asked.max(own)).min(LONGEST_PAUSE)
 }
 
-fn message(taken: &Taken) -> PushMessage {
+fn message(taken: &Taken, now: Timestamp) -> PushMessage {
     let text =
         |key: &str| taken.payload.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut data: std::collections::BTreeMap<String, String> = taken
@@ -149,13 +152,16 @@ fn message(taken: &Taken) -> PushMessage {
             other => (key.clone(), other.to_string()),
         })
         .collect();
+    let (category, starts_at) = (Category::of(&text("kind")), data.get("startsAt"));
+    let starts_at = starts_at.and_then(|text| text.parse().ok());
+    let ttl_seconds = notify::kept_for(category, starts_at, now, TTL_SECONDS);
     data.insert("kind".to_owned(), text("kind"));
     PushMessage {
         id: taken.dedupe_key.clone(),
         title: text("title"),
         body: text("body"),
         data,
-        ttl_seconds: TTL_SECONDS,
+        ttl_seconds,
         urgency: Urgency::High,
     }
 }

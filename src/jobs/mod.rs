@@ -1,8 +1,9 @@
-//! Background work: delivering pushes, reading calendars elsewhere, sweeping what is over. Nothing that a user waits for, and
-//! nothing that bookings or messages depend on.
+//! Background work: reminding, delivering pushes, reading calendars elsewhere, sweeping what is over.
+//! Nothing that a user waits for, and nothing that bookings or messages depend on.
 
 pub mod deliver;
 pub mod import;
+pub mod remind;
 pub mod sweep;
 
 use std::time::Duration;

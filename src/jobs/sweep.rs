@@ -1,4 +1,4 @@
-//! Forgets what is over: old keys, settled pushes, dead tokens, holds and unanswered requests
+//! Forgets what is over: old keys, settled pushes and reminders, dead tokens, holds and unanswered requests
 //! whose calendar sleeps.
 //!
 //! Nothing depends on it. A hold that ran out is bookable without it; the sweep only tells those
@@ -12,11 +12,11 @@ use crate::actors::calendar::{Calendars, Change};
 use crate::actors::error::Result;
 use crate::models::calendar_commit::Command;
 use crate::models::pool::Pool;
-use crate::models::{calendars, idempotency, outbox, sessions};
+use crate::models::{calendars, idempotency, outbox, reminders, sessions};
 
 /// Between two sweeps.
 const EVERY: Duration = Duration::from_secs(30);
-/// How long settled pushes are kept, in days.
+/// How long settled pushes and reminders are kept, in days.
 const KEPT_DAYS: i32 = 7;
 /// Calendars with lapsed holds that one sweep looks at.
 const CALENDARS: i64 = 500;
@@ -34,10 +34,11 @@ async fn sweep(pool: &Pool, all: &Calendars) -> Result<()> {
     let mut conn = pool.get().await?;
     let keys = idempotency::forget_old(&mut conn).await?;
     let pushes = outbox::forget_old(&mut conn, KEPT_DAYS).await?;
+    let reminders = reminders::forget_old(&mut conn, KEPT_DAYS).await?;
     let tokens = sessions::forget_expired(&mut conn).await?;
     let sleeping = calendars::with_lapsed(&mut conn, CALENDARS).await?;
     drop(conn);
-    tracing::debug!(keys, pushes, tokens, calendars = sleeping.len(), "swept");
+    tracing::debug!(keys, pushes, reminders, tokens, calendars = sleeping.len(), "swept");
     for practitioner_id in sleeping {
         let change = Change { actor: None, command: Command::Lapse };
         if let Err(e) = all.ask(practitioner_id, change).await {

@@ -9,9 +9,14 @@ use uuid::Uuid;
 
 use super::Conn;
 use super::schema::{booking_events, bookings, practitioners, services};
+use crate::domain::cancellation::share;
 
 /// A row of `bookings` with the user of its practice and the name of its service.
-#[derive(Debug, Clone, PartialEq, Queryable)]
+///
+/// Its JSON is what the audit trail keeps of a change, so that a booking can be rebuilt from its
+/// events; what others store or the database derives is left out of it.
+#[derive(Debug, Clone, PartialEq, Queryable, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Booking {
     pub id: Uuid,
     pub seeker_id: Uuid,
@@ -38,7 +43,30 @@ pub struct Booking {
     pub version: i64,
     #[diesel(deserialize_as = jiff_diesel::Timestamp)]
     pub created_at: Timestamp,
+    /// How many come.
+    pub seats: i32,
+    /// The session that others may join, if it is one.
+    pub group_session_id: Option<Uuid>,
+    /// Whether it keeps others out while it waits for an answer.
+    pub pending_blocks: bool,
+    /// The booking that this one took the place of.
+    pub rescheduled_from: Option<Uuid>,
+    /// The first booking of the chain of reschedules; `None` for that one itself.
+    pub chain_id: Option<Uuid>,
+    /// RFC 5545 `SEQUENCE`.
+    pub ical_sequence: i32,
+    /// What bookings made together have in common.
+    pub series_id: Option<Uuid>,
+    /// See `domain::cancellation`; copied from the offer.
+    pub cancellation_policy: serde_json::Value,
+    /// The percent of the price that come back.
+    pub refund_percent: Option<i16>,
+    /// Whether it keeps others out.
+    #[serde(skip)]
+    pub blocks: bool,
+    #[serde(skip)]
     pub practitioner_user_id: Uuid,
+    #[serde(skip)]
     pub service_name: String,
 }
 
@@ -64,6 +92,16 @@ fn columns() -> _ {
         bookings::session_notes,
         bookings::version,
         bookings::created_at,
+        bookings::seats,
+        bookings::group_session_id,
+        bookings::pending_blocks,
+        bookings::rescheduled_from,
+        bookings::chain_id,
+        bookings::ical_sequence,
+        bookings::series_id,
+        bookings::cancellation_policy,
+        bookings::refund_percent,
+        bookings::blocks,
         practitioners::user_id,
         services::name,
     )
@@ -93,6 +131,8 @@ pub struct BookingView {
     /// `pending`, `confirmed`, `declined`, `expired`, `in_session`, `completed`, `no_show`,
     /// `cancelled`.
     pub status: String,
+    /// How many come.
+    pub seats: i32,
     pub total_amount: Amount,
     /// The platform's share; the seeker is not told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,6 +144,21 @@ pub struct BookingView {
     /// What the practitioner wrote down; the seeker is not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_notes: Option<String>,
+    /// What comes back of the price when the seeker cancels, by how long before the session.
+    #[schema(value_type = Vec<Object>)]
+    pub cancellation_policy: serde_json::Value,
+    /// Once it ended: the share of the price that comes back, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund_percent: Option<i16>,
+    /// That share of the amount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund_amount: Option<Amount>,
+    /// The booking that this one took the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rescheduled_from: Option<Uuid>,
+    /// What the bookings of one series have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series_id: Option<Uuid>,
     /// Grows with every change.
     pub version: i64,
     pub created_at: Timestamp,
@@ -118,6 +173,8 @@ pub struct HoldView {
     pub service_id: Uuid,
     pub starts_at: Timestamp,
     pub ends_at: Timestamp,
+    /// How many come.
+    pub seats: i32,
     /// From then on the slot is free again.
     pub expires_at: Option<Timestamp>,
     pub total_amount: Amount,
@@ -140,12 +197,18 @@ impl Booking {
             ends_at: self.ends_at,
             duration_minutes: self.duration_minutes,
             status: self.status.clone(),
+            seats: self.seats,
             total_amount: self.amount(self.total_amount),
             commission_amount: (viewer != self.seeker_id)
                 .then(|| self.amount(self.commission_amount)),
             cancellation_reason: self.cancellation_reason.clone(),
             notes: self.notes.clone(),
             session_notes: self.session_notes.clone().filter(|_| viewer != self.seeker_id),
+            cancellation_policy: self.cancellation_policy.clone(),
+            refund_percent: self.refund_percent,
+            refund_amount: self.refund_percent.map(|p| self.amount(share(self.total_amount, p))),
+            rescheduled_from: self.rescheduled_from,
+            series_id: self.series_id,
             version: self.version,
             created_at: self.created_at,
         }
@@ -159,6 +222,7 @@ impl Booking {
             service_id: self.service_id,
             starts_at: self.scheduled_at,
             ends_at: self.ends_at,
+            seats: self.seats,
             expires_at: self.hold_expires_at,
             total_amount: self.amount(self.total_amount),
         }
@@ -188,6 +252,26 @@ pub async fn lock(conn: &mut Conn, id: Uuid) -> QueryResult<Option<Booking>> {
     find(conn, id).await
 }
 
+/// Whether another row keeps the time of `row` from it. Under the practitioner's lock this is what
+/// the constraint would say.
+pub async fn is_taken(conn: &mut Conn, row: &Booking) -> QueryResult<bool> {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        taken: bool,
+    }
+    let answer: Answer = diesel::sql_query(
+        "SELECT EXISTS (SELECT 1 FROM bookings o JOIN bookings r ON r.id = $1
+                         WHERE o.practitioner_id = r.practitioner_id AND o.id <> r.id AND o.blocks
+                           AND o.occupied && r.occupied
+                           AND coalesce(o.group_session_id <> r.group_session_id, true)) AS taken",
+    )
+    .bind::<diesel::sql_types::Uuid, _>(row.id)
+    .get_result(conn)
+    .await?;
+    Ok(answer.taken)
+}
+
 /// Whose bookings to list, and which.
 #[derive(Debug, Clone)]
 pub struct ListFilter {
@@ -195,6 +279,8 @@ pub struct ListFilter {
     pub of_user: Option<Uuid>,
     /// Only in this state.
     pub status: Option<String>,
+    /// Only of this series.
+    pub series_id: Option<Uuid>,
 }
 
 /// A page of bookings (never holds), latest session first, and how many there are.
@@ -216,6 +302,9 @@ pub async fn list(
         if let Some(status) = &filter.status {
             query = query.filter(bookings::status.eq(status.clone()));
         }
+        if let Some(series) = filter.series_id {
+            query = query.filter(bookings::series_id.eq(series));
+        }
         query
     };
     let total = query().count().get_result(conn).await?;
@@ -229,6 +318,22 @@ pub async fn list(
     Ok((rows, total))
 }
 
+/// The holds of `seeker_id` that stand by the database's clock, by their time. A seeker has few.
+pub async fn holds_of(conn: &mut Conn, seeker_id: Uuid) -> QueryResult<Vec<Booking>> {
+    let now = diesel::dsl::now.into_sql::<diesel::sql_types::Timestamptz>();
+    bookings::table
+        .inner_join(practitioners::table)
+        .inner_join(services::table)
+        .filter(bookings::seeker_id.eq(seeker_id))
+        .filter(bookings::status.eq("held"))
+        .filter(bookings::hold_expires_at.gt(now.nullable()))
+        .order(bookings::scheduled_at)
+        .limit(100)
+        .select(columns())
+        .load(conn)
+        .await
+}
+
 /// One entry of a booking's audit trail.
 #[derive(Debug, Clone, Queryable, Selectable, Serialize, ToSchema)]
 #[diesel(table_name = booking_events, check_for_backend(diesel::pg::Pg))]
@@ -236,7 +341,7 @@ pub async fn list(
 pub struct BookingEvent {
     pub version: i64,
     /// `hold`, `book`, `confirm`, `decline`, `cancel`, `start`, `end`, `no_show`,
-    /// `extend`, `release`, `lapse`, `expire`.
+    /// `extend`, `release`, `lapse`, `expire`, `edit`, `reschedule`.
     pub action: String,
     pub from_status: Option<String>,
     pub to_status: String,

@@ -1,7 +1,7 @@
 //! What a calendar is made of: its version, its changes, blocked times, busy times.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Jsonb, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Conn;
+use super::fixed::Fixed;
 use super::schema::{blocked_times, bookings, calendar_changes, calendars, practitioners};
-
-/// The states that keep others out, as the exclusion constraint lists them.
-pub(crate) const BLOCKING: [&str; 4] = ["held", "pending", "confirmed", "in_session"];
 
 /// An interval that became busy or free, as `availability:changed` carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +38,9 @@ pub struct BusyRow {
     pub service_id: Uuid,
     #[diesel(deserialize_as = jiff_diesel::NullableTimestamp)]
     pub hold_expires_at: Option<Timestamp>,
+    pub seats: i32,
+    /// The session that others may join, if it is one.
+    pub group_session_id: Option<Uuid>,
 }
 
 /// A time that the practitioner closed. Rows that come from a calendar elsewhere are none.
@@ -52,6 +53,8 @@ pub struct Block {
     #[diesel(deserialize_as = jiff_diesel::Timestamp)]
     pub ends_at: Timestamp,
     pub reason: Option<String>,
+    /// Shared by the times of one recurrence.
+    pub series_id: Option<Uuid>,
 }
 
 /// The version of a calendar; `None` when there is no such practitioner.
@@ -89,7 +92,7 @@ pub async fn busy_after(
 ) -> QueryResult<Vec<BusyRow>> {
     bookings::table
         .filter(bookings::practitioner_id.eq(practitioner_id))
-        .filter(bookings::status.eq_any(BLOCKING))
+        .filter(bookings::blocks)
         .filter(bookings::occupied_until.gt(from.to_diesel()))
         .order(bookings::scheduled_at)
         .select((
@@ -102,6 +105,8 @@ pub async fn busy_after(
             bookings::seeker_id,
             bookings::service_id,
             bookings::hold_expires_at,
+            bookings::seats,
+            bookings::group_session_id,
         ))
         .load(conn)
         .await
@@ -138,41 +143,61 @@ pub async fn count_blocks(
         .await
 }
 
-/// Stores a blocked time.
-pub async fn insert_block(
+/// Stores blocked times.
+pub async fn insert_blocks(
     conn: &mut Conn,
     practitioner_id: Uuid,
-    block: &Block,
+    blocks: &[Block],
 ) -> QueryResult<()> {
-    diesel::insert_into(blocked_times::table)
-        .values((
+    let row = |block: &Block| {
+        (
             blocked_times::id.eq(block.id),
             blocked_times::practitioner_id.eq(practitioner_id),
             blocked_times::starts_at.eq(block.starts_at.to_diesel()),
             blocked_times::ends_at.eq(block.ends_at.to_diesel()),
-            blocked_times::reason.eq(block.reason.as_deref()),
-        ))
-        .execute(conn)
-        .await?;
+            blocked_times::reason.eq(block.reason.clone()),
+            blocked_times::series_id.eq(block.series_id),
+        )
+    };
+    let rows: Vec<_> = blocks.iter().map(row).collect();
+    diesel::insert_into(blocked_times::table).values(rows).execute(conn).await?;
     Ok(())
 }
 
-/// Removes a blocked time and returns it, if the practitioner has it.
-pub async fn remove_block(
+/// Removes a blocked time, or all of its series, and returns what is gone with the named one first;
+/// nothing if the practitioner does not have it. The caller holds the calendar's advisory lock.
+pub async fn remove_blocks(
     conn: &mut Conn,
     practitioner_id: Uuid,
     block_id: Uuid,
-) -> QueryResult<Option<Block>> {
-    diesel::delete(
-        blocked_times::table
-            .find(block_id)
-            .filter(blocked_times::external_calendar_id.is_null())
-            .filter(blocked_times::practitioner_id.eq(practitioner_id)),
-    )
-    .returning(Block::as_returning())
-    .get_result(conn)
-    .await
-    .optional()
+    whole_series: bool,
+) -> QueryResult<Vec<Block>> {
+    let own = blocked_times::table
+        .filter(blocked_times::practitioner_id.eq(practitioner_id))
+        .filter(blocked_times::external_calendar_id.is_null());
+    let found: Option<Option<Uuid>> = own
+        .filter(blocked_times::id.eq(block_id))
+        .select(blocked_times::series_id)
+        .first(conn)
+        .await
+        .optional()?;
+    let mut gone: Vec<Block> = match found.map(|series| series.filter(|_| whole_series)) {
+        None => return Ok(Vec::new()),
+        Some(Some(series_id)) => {
+            diesel::delete(own.filter(blocked_times::series_id.eq(series_id)))
+                .returning(Block::as_returning())
+                .get_results(conn)
+                .await?
+        }
+        Some(None) => {
+            diesel::delete(own.filter(blocked_times::id.eq(block_id)))
+                .returning(Block::as_returning())
+                .get_results(conn)
+                .await?
+        }
+    };
+    gone.sort_by_key(|block| (block.id != block_id, block.starts_at));
+    Ok(gone)
 }
 
 /// Replaces the schedule if its version is still `expected` (any when `None`). Returns the new
@@ -221,7 +246,7 @@ pub async fn busy_spans(
 ) -> QueryResult<Vec<(Timestamp, Timestamp)>> {
     let rows: Vec<SpanRow> = diesel::sql_query(
         "SELECT occupied_from AS starts, occupied_until AS ends FROM bookings
-          WHERE practitioner_id = $1 AND status IN ('held', 'pending', 'confirmed', 'in_session')
+          WHERE practitioner_id = $1 AND blocks
             AND occupied && tstzrange($2, $3)
          UNION ALL
          SELECT starts_at, ends_at FROM blocked_times
@@ -236,30 +261,47 @@ pub async fn busy_spans(
     Ok(rows.into_iter().map(|r| (r.starts, r.ends)).collect())
 }
 
-/// Takes the next version of a calendar, whose advisory lock the caller holds, for `changes`.
-pub async fn append_change(
+/// The next version of a calendar.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVersion {
+    pub practitioner_id: Uuid,
+    pub version: i64,
+    pub created_at: Timestamp,
+}
+
+type NewVersionRow = (SqlUuid, BigInt, Timestamptz);
+
+/// Takes the next version of each of these calendars, whose advisory locks the caller holds, for
+/// what changed in it. The practitioners must differ.
+pub async fn append_changes(
     conn: &mut Conn,
-    practitioner_id: Uuid,
-    changes: &serde_json::Value,
-) -> QueryResult<(i64, Timestamp)> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = BigInt)]
-        version: i64,
-        #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
-        created_at: Timestamp,
-    }
-    let row: Row = diesel::sql_query(
-        "WITH head AS (
-            UPDATE calendars SET version = version + 1 WHERE practitioner_id = $1 RETURNING version)
+    changes: &[(Uuid, serde_json::Value)],
+) -> QueryResult<Vec<NewVersion>> {
+    struct Heads;
+    let (ids, data): (Vec<Uuid>, Vec<&serde_json::Value>) =
+        changes.iter().map(|(id, data)| (*id, data)).unzip();
+    let binds = (ids.into_sql::<Array<SqlUuid>>(), data.into_sql::<Array<Jsonb>>());
+    let rows: Vec<(Uuid, i64, jiff_diesel::Timestamp)> = Fixed::<_, _, NewVersionRow>::new(
+        Heads,
+        "WITH heads AS (
+            UPDATE calendars c SET version = c.version + 1
+              FROM unnest(",
+        binds,
+        ") AS t (practitioner_id, changes)
+             WHERE c.practitioner_id = t.practitioner_id
+            RETURNING c.practitioner_id, c.version, t.changes)
          INSERT INTO calendar_changes (practitioner_id, version, changes)
-         SELECT $1, version, $2 FROM head RETURNING version, created_at",
+         SELECT practitioner_id, version, changes FROM heads
+         RETURNING practitioner_id, version, created_at",
     )
-    .bind::<SqlUuid, _>(practitioner_id)
-    .bind::<diesel::sql_types::Jsonb, _>(changes)
-    .get_result(conn)
+    .load(conn)
     .await?;
-    Ok((row.version, row.created_at))
+    let new = |(practitioner_id, version, at): (Uuid, i64, jiff_diesel::Timestamp)| NewVersion {
+        practitioner_id,
+        version,
+        created_at: at.into(),
+    };
+    Ok(rows.into_iter().map(new).collect())
 }
 
 /// The practitioners with holds that ran out, or requests that were not answered in time, by the

@@ -41,6 +41,12 @@ pub struct Offer {
     pub instant_confirm: bool,
     /// `active` or `inactive`.
     pub status: String,
+    /// Seats of one session; 1 for a session of its own.
+    pub capacity: i32,
+    /// Whether a request keeps its time from others until it is answered.
+    pub pending_blocks: bool,
+    /// See `domain::cancellation`.
+    pub cancellation_policy: serde_json::Value,
 }
 
 /// Inserts a category and returns its id; an existing slug gives the existing id.

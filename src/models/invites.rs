@@ -2,7 +2,7 @@
 
 use diesel::QueryResult;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -16,8 +16,11 @@ pub struct InviteRow {
     pub id: Uuid,
     #[diesel(sql_type = Text)]
     pub status: String,
-    #[diesel(sql_type = BigInt)]
-    pub version: i64,
+    /// The first booking of the chain of reschedules; `None` for that one itself.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub chain_id: Option<Uuid>,
+    #[diesel(sql_type = Integer)]
+    pub ical_sequence: i32,
     #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
     pub scheduled_at: Timestamp,
     #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
@@ -41,7 +44,7 @@ pub struct InviteRow {
 
 /// Everything but which bookings.
 const SELECT: &str = "
-SELECT b.id, b.status, b.version, b.scheduled_at, b.ends_at, b.updated_at, s.name AS service_name,
+SELECT b.id, b.status, b.chain_id, b.ical_sequence, b.scheduled_at, b.ends_at, b.updated_at, s.name AS service_name,
        p.availability ->> 'timeZone' AS zone, b.seeker_id,
        k.first_name || ' ' || k.last_name AS seeker_name, p.user_id AS practitioner_user_id,
        u.first_name || ' ' || u.last_name AS practitioner_name
@@ -85,7 +88,7 @@ pub async fn list(
           ORDER BY abs(extract(epoch FROM b.scheduled_at - now())) LIMIT $3"
     ))
     .bind::<SqlUuid, _>(id)
-    .bind::<diesel::sql_types::Integer, _>(days)
+    .bind::<Integer, _>(days)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?;

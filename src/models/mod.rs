@@ -10,20 +10,26 @@ pub mod catalogue;
 pub mod conversations;
 pub mod devices;
 pub mod external_calendars;
+mod fixed;
 pub mod idempotency;
 pub mod invites;
 pub mod message_commit;
 pub mod messages;
 pub mod migrations;
+pub mod notices;
 pub mod notifications;
 pub mod outbox;
 pub mod pool;
 pub mod practitioners;
+pub mod preferences;
+pub mod reminders;
+pub mod reviews;
 pub mod schema;
 pub mod sessions;
 pub mod user_events;
 pub mod users;
 pub mod violation;
+pub mod waitlist;
 
 /// The connection that every query function takes.
 pub type Conn = diesel_async::AsyncPgConnection;

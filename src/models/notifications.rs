@@ -37,12 +37,17 @@ pub struct NewNotification {
     pub data: Value,
 }
 
-/// Stores notifications.
-pub async fn insert(conn: &mut Conn, new: &[NewNotification]) -> QueryResult<()> {
-    if !new.is_empty() {
-        diesel::insert_into(notifications::table).values(new).execute(conn).await?;
+/// Stores notifications and returns the ids of those that were not stored before.
+pub async fn insert(conn: &mut Conn, new: &[NewNotification]) -> QueryResult<Vec<Uuid>> {
+    if new.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    diesel::insert_into(notifications::table)
+        .values(new)
+        .on_conflict_do_nothing()
+        .returning(notifications::id)
+        .get_results(conn)
+        .await
 }
 
 /// A page, newest first, of those older than the one with id `before` (ids are UUIDv7).

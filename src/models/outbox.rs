@@ -1,14 +1,22 @@
 //! Side effects decided in a transaction and carried out after it.
+//!
+//! Who waits for rows of several pushes locks them in the order of their ids, or skips what is
+//! locked, so that nobody waits in a circle.
 
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{
+    Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use jiff::Timestamp;
+use jiff_diesel::ToDiesel;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::Conn;
+use super::{Conn, preferences};
+use crate::domain::notify::{self, Category, Push};
 
 /// A push to one user that waits for its window to pass.
 #[derive(Debug, Clone)]
@@ -56,9 +64,11 @@ pub async fn cancel_up_to(
     seq: i64,
 ) -> QueryResult<usize> {
     diesel::sql_query(
-        "WITH gone AS (
-            UPDATE outbox SET state = 'cancelled'
-             WHERE user_id = $1 AND topic = $2 AND topic_seq <= $3 AND state = 'waiting')
+        "WITH waiting AS (
+            SELECT id FROM outbox
+             WHERE user_id = $1 AND topic = $2 AND topic_seq <= $3 AND state = 'waiting'
+             ORDER BY id FOR UPDATE),
+         gone AS (UPDATE outbox SET state = 'cancelled' WHERE id IN (SELECT id FROM waiting))
          UPDATE push_deliveries d SET state = 'cancelled' FROM outbox o
           WHERE o.id = d.outbox_id AND o.user_id = $1 AND o.topic = $2 AND o.topic_seq <= $3
             AND d.state = 'waiting'",
@@ -73,9 +83,11 @@ pub async fn cancel_up_to(
 /// Cancels what waits for `user_id` under the dedupe keys `keys`.
 pub async fn cancel_keys(conn: &mut Conn, user_id: Uuid, keys: &[String]) -> QueryResult<usize> {
     diesel::sql_query(
-        "WITH gone AS (
-            UPDATE outbox SET state = 'cancelled'
-             WHERE user_id = $1 AND dedupe_key = ANY ($2) AND state = 'waiting')
+        "WITH waiting AS (
+            SELECT id FROM outbox
+             WHERE user_id = $1 AND dedupe_key = ANY ($2) AND state = 'waiting'
+             ORDER BY id FOR UPDATE),
+         gone AS (UPDATE outbox SET state = 'cancelled' WHERE id IN (SELECT id FROM waiting))
          UPDATE push_deliveries d SET state = 'cancelled' FROM outbox o
           WHERE o.id = d.outbox_id AND o.user_id = $1 AND o.dedupe_key = ANY ($2)
             AND d.state = 'waiting'",
@@ -86,31 +98,121 @@ pub async fn cancel_keys(conn: &mut Conn, user_id: Uuid, keys: &[String]) -> Que
     .await
 }
 
-/// Turns at most `limit` due rows into one delivery per device of their user; returns how many
-/// rows were due. A user without devices has nothing delivered.
-pub async fn expand_due(conn: &mut Conn, limit: i64) -> QueryResult<i64> {
-    #[derive(QueryableByName)]
-    struct Count {
-        #[diesel(sql_type = BigInt)]
-        n: i64,
-    }
-    let count: Count = diesel::sql_query(
-        "WITH due AS (
-            SELECT id, user_id, dedupe_key FROM outbox
-             WHERE state = 'waiting' AND not_before <= now()
-             ORDER BY not_before LIMIT $1 FOR UPDATE SKIP LOCKED),
-         sent AS (UPDATE outbox o SET state = 'sent' FROM due WHERE o.id = due.id),
-         spread AS (
-            INSERT INTO push_deliveries (id, outbox_id, device_id, dedupe_key, next_attempt_at)
-            SELECT gen_random_uuid(), due.id, devices.id, due.dedupe_key, now()
-              FROM due JOIN devices USING (user_id)
-            ON CONFLICT ON CONSTRAINT push_deliveries_dedupe_key DO NOTHING)
-         SELECT count(*) AS n FROM due",
+/// Lets the pushes of `user_id` that quiet hours keep back come due, so that the preferences of now
+/// decide on them. Also waits for those that are being decided on.
+pub async fn ask_again(conn: &mut Conn, user_id: Uuid) -> QueryResult<usize> {
+    diesel::sql_query(
+        "WITH waiting AS (
+            SELECT id FROM outbox
+             WHERE user_id = $1 AND state = 'waiting' AND (held OR not_before <= now())
+             ORDER BY id FOR UPDATE)
+         UPDATE outbox SET not_before = least(not_before, now())
+          WHERE id IN (SELECT id FROM waiting)",
     )
-    .bind::<BigInt, _>(limit)
-    .get_result(conn)
+    .bind::<SqlUuid, _>(user_id)
+    .execute(conn)
+    .await
+}
+
+/// A row whose window is over, with what decides on it.
+#[derive(QueryableByName)]
+struct Due {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Nullable<Text>)]
+    kind: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    starts_at: Option<String>,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    preferences: Option<Value>,
+    #[diesel(sql_type = Timestamptz)]
+    now: jiff_diesel::Timestamp,
+}
+
+impl Due {
+    fn decide(self) -> (Uuid, Push) {
+        let category = Category::of(self.kind.as_deref().unwrap_or_default());
+        let starts_at = self.starts_at.and_then(|text| text.parse().ok());
+        let preferences = preferences::read(self.preferences);
+        (self.id, notify::push(category, starts_at, &preferences, self.now.to_jiff()))
+    }
+}
+
+/// Decides on at most `limit` due rows by the preferences of their users; returns how many there
+/// were. A push that goes out becomes one delivery per device of its user; a user without devices
+/// has nothing delivered.
+pub async fn expand_due(conn: &mut Conn, limit: i64) -> QueryResult<usize> {
+    conn.transaction(async |conn| {
+        let due: Vec<Due> = diesel::sql_query(
+            "SELECT o.id, o.payload ->> 'kind' AS kind, p.preferences,
+                    o.payload -> 'data' ->> 'startsAt' AS starts_at, statement_timestamp() AS now
+               FROM outbox o LEFT JOIN notification_preferences p USING (user_id)
+              WHERE o.state = 'waiting' AND o.not_before <= now()
+              ORDER BY o.not_before LIMIT $1 FOR UPDATE OF o SKIP LOCKED",
+        )
+        .bind::<BigInt, _>(limit)
+        .load(conn)
+        .await?;
+        let count = due.len();
+        let (mut sent, mut dropped, mut held) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, push) in due.into_iter().map(Due::decide) {
+            match push {
+                Push::Now => sent.push(id),
+                Push::Never => dropped.push(id),
+                Push::Waits(until) => held.push((id, until)),
+            }
+        }
+        spread(conn, &sent).await?;
+        drop_all(conn, &dropped).await?;
+        hold(conn, &held).await?;
+        Ok(count)
+    })
+    .await
+}
+
+async fn spread(conn: &mut Conn, ids: &[Uuid]) -> QueryResult<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "WITH sent AS (
+            UPDATE outbox SET state = 'sent' WHERE id = ANY ($1)
+            RETURNING id, user_id, dedupe_key)
+         INSERT INTO push_deliveries (id, outbox_id, device_id, dedupe_key, next_attempt_at)
+         SELECT gen_random_uuid(), sent.id, devices.id, sent.dedupe_key, now()
+           FROM sent JOIN devices USING (user_id)
+         ON CONFLICT ON CONSTRAINT push_deliveries_dedupe_key DO NOTHING",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .execute(conn)
     .await?;
-    Ok(count.n)
+    Ok(())
+}
+
+async fn drop_all(conn: &mut Conn, ids: &[Uuid]) -> QueryResult<()> {
+    if !ids.is_empty() {
+        diesel::sql_query("UPDATE outbox SET state = 'cancelled' WHERE id = ANY ($1)")
+            .bind::<Array<SqlUuid>, _>(ids)
+            .execute(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn hold(conn: &mut Conn, held: &[(Uuid, Timestamp)]) -> QueryResult<()> {
+    if held.is_empty() {
+        return Ok(());
+    }
+    let (ids, until): (Vec<Uuid>, Vec<_>) = held.iter().map(|(id, t)| (*id, t.to_diesel())).unzip();
+    diesel::sql_query(
+        "UPDATE outbox o SET held = true, not_before = t.until
+           FROM unnest($1, $2) AS t (id, until) WHERE o.id = t.id",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Timestamptz>, _>(until)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// A delivery that a worker took.

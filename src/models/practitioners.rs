@@ -26,7 +26,9 @@ pub struct Practice {
     pub specializations: Vec<String>,
     pub certifications: Value,
     pub verification_status: String,
+    /// Mean of the reviews to two places, 0 when there are none.
     pub rating: f64,
+    pub review_count: i32,
     pub total_sessions: i32,
     /// The schedule, see `domain::availability`.
     pub availability: Value,
@@ -94,6 +96,7 @@ fn columns() -> _ {
         practitioners::certifications,
         practitioners::verification_status,
         rating,
+        practitioners::review_count,
         practitioners::total_sessions,
         practitioners::availability,
         practitioners::schedule_version,

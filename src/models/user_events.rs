@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Conn;
+use super::fixed::Fixed;
 use super::schema::{user_channels, user_events};
 
 /// An event for one user, before it has a seq.
@@ -50,14 +51,6 @@ pub async fn after(
         .await
 }
 
-#[derive(QueryableByName)]
-struct Head {
-    #[diesel(sql_type = SqlUuid)]
-    user_id: Uuid,
-    #[diesel(sql_type = BigInt)]
-    last_seq: i64,
-}
-
 /// Appends `events`, which happened at `at`, and returns their seqs in the same order.
 ///
 /// Locks the heads of all users concerned in the order of their ids; a transaction must call this
@@ -75,21 +68,22 @@ pub async fn append(
         return Ok(Vec::new());
     }
     let (users, additions): (Vec<Uuid>, Vec<i64>) = counts.iter().map(|(u, n)| (*u, *n)).unzip();
-    let heads: Vec<Head> = diesel::sql_query(
-        "WITH more AS (SELECT * FROM unnest($1, $2) AS t (user_id, n)),
-              locked AS (SELECT user_id FROM user_channels WHERE user_id = ANY ($1)
-                          ORDER BY user_id FOR UPDATE)
+    let heads: Vec<(Uuid, i64)> = Fixed::<_, _, (SqlUuid, BigInt)>::new(
+        Heads,
+        "WITH more AS (SELECT * FROM unnest(",
+        (users.into_sql::<Array<SqlUuid>>(), additions.into_sql::<Array<BigInt>>()),
+        ") AS t (user_id, n)),
+              locked AS (SELECT user_id FROM user_channels
+                          WHERE user_id IN (SELECT user_id FROM more) ORDER BY user_id FOR UPDATE)
          UPDATE user_channels c SET last_seq = c.last_seq + more.n
            FROM more JOIN locked USING (user_id) WHERE c.user_id = more.user_id
          RETURNING c.user_id, c.last_seq",
     )
-    .bind::<Array<SqlUuid>, _>(&users)
-    .bind::<Array<BigInt>, _>(&additions)
     .load(conn)
     .await?;
     let mut next: BTreeMap<Uuid, i64> = heads
         .iter()
-        .map(|h| (h.user_id, h.last_seq - counts.get(&h.user_id).copied().unwrap_or(0)))
+        .map(|(user, last)| (*user, last - counts.get(user).copied().unwrap_or(0)))
         .collect();
     let seqs: Vec<i64> = events
         .iter()
@@ -99,19 +93,34 @@ pub async fn append(
             *seq
         })
         .collect();
-    let rows: Vec<_> = events
-        .iter()
-        .zip(&seqs)
-        .map(|(e, seq)| {
-            (
-                user_events::user_id.eq(e.user_id),
-                user_events::seq.eq(*seq),
-                user_events::event.eq(e.event),
-                user_events::data.eq(&e.data),
-                user_events::created_at.eq(at.to_diesel()),
-            )
-        })
-        .collect();
-    diesel::insert_into(user_events::table).values(rows).execute(conn).await?;
+    insert(conn, events, &seqs, at).await?;
     Ok(seqs)
 }
+
+async fn insert(
+    conn: &mut Conn,
+    events: &[NewUserEvent],
+    seqs: &[i64],
+    at: Timestamp,
+) -> QueryResult<()> {
+    let users: Vec<Uuid> = events.iter().map(|e| e.user_id).collect();
+    let names: Vec<&str> = events.iter().map(|e| e.event).collect();
+    let data: Vec<&Value> = events.iter().map(|e| &e.data).collect();
+    let times = vec![at.to_diesel(); events.len()];
+    let binds = (
+        users.into_sql::<Array<SqlUuid>>(),
+        seqs.to_vec().into_sql::<Array<BigInt>>(),
+        names.into_sql::<Array<Text>>(),
+        data.into_sql::<Array<Jsonb>>(),
+        times.into_sql::<Array<Timestamptz>>(),
+    );
+    let insert = "INSERT INTO user_events (user_id, seq, event, data, created_at)
+        SELECT * FROM unnest(";
+    Fixed::<_, _, ()>::new(Insert, insert, binds, ")").execute(conn).await?;
+    Ok(())
+}
+
+/// Names the text that takes new seqs.
+struct Heads;
+/// Names the text that stores events.
+struct Insert;

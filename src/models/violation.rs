@@ -20,17 +20,20 @@ pub enum Violation {
     MemberUser,
     /// A category that a row points to does not exist.
     ServiceCategory,
+    /// The booking has a review already.
+    ReviewOfBooking,
 }
 
 impl Violation {
     /// Every one, for the test that compares with the database.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::UserEmail,
         Self::PracticeOfUser,
         Self::DirectConversation,
         Self::DeviceAddress,
         Self::MemberUser,
         Self::ServiceCategory,
+        Self::ReviewOfBooking,
     ];
 
     /// The constraint's name in the schema.
@@ -42,6 +45,7 @@ impl Violation {
             Self::DeviceAddress => "devices_address_key",
             Self::MemberUser => "conversation_members_user_id_fkey",
             Self::ServiceCategory => "services_category_id_fkey",
+            Self::ReviewOfBooking => "reviews_booking_key",
         }
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::calendar::{Calendars, Change, Place};
+use crate::actors::calendar::{Calendars, Change, Place, PlaceSeries, Reschedule};
 use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, Role, allows};
 use crate::domain::booking::{Status, Step};
@@ -23,7 +23,27 @@ pub struct Wish {
     pub service_id: Uuid,
     pub starts_at: Timestamp,
     pub notes: Option<String>,
+    /// How many come, where several may.
+    pub seats: u16,
 }
+
+impl Wish {
+    fn place(self, caller: &Caller, hold: bool) -> Place {
+        Place {
+            seeker_id: caller.user_id,
+            service_id: self.service_id,
+            start: self.starts_at,
+            hold,
+            notes: self.notes,
+            seats: self.seats,
+        }
+    }
+}
+
+/// The most bookings of one series.
+pub const MAX_SERIES: u16 = 52;
+/// The most weeks from one to the next.
+const MAX_WEEKS: u16 = 8;
 
 /// Holds and bookings.
 pub struct Bookings {
@@ -54,14 +74,70 @@ impl Bookings {
     async fn place(&self, caller: &Caller, wish: Wish, hold: bool) -> Result<Booking> {
         may_book(caller)?;
         check_notes(wish.notes.as_deref())?;
-        let place = Place {
-            seeker_id: caller.user_id,
-            service_id: wish.service_id,
-            start: wish.starts_at,
-            hold,
-            notes: wish.notes,
-        };
-        self.calendars.ask(wish.practitioner_id, place).await
+        self.calendars.ask(wish.practitioner_id, wish.place(caller, hold)).await
+    }
+
+    /// Books the same slot `count` times, every so many weeks by the practitioner's clock: all of
+    /// them, or none and which of them clash.
+    pub async fn book_series(
+        &self,
+        caller: &Caller,
+        wish: Wish,
+        count: u16,
+        every_weeks: u16,
+    ) -> Result<Vec<Booking>> {
+        may_book(caller)?;
+        check_notes(wish.notes.as_deref())?;
+        let mut problems = Problems::default();
+        let problem = format!("must be 2 to {MAX_SERIES}");
+        problems.require((2..=MAX_SERIES).contains(&count), "count", &problem);
+        let problem = format!("must be 1 to {MAX_WEEKS}");
+        problems.require(every_weeks <= MAX_WEEKS, "everyWeeks", &problem);
+        let weeks = std::num::NonZeroU16::new(every_weeks);
+        problems.require(weeks.is_some(), "everyWeeks", &problem);
+        problems.into_result()?;
+        let every_weeks = weeks.unwrap_or(std::num::NonZeroU16::MIN);
+        let practitioner_id = wish.practitioner_id;
+        let series = PlaceSeries { first: wish.place(caller, false), count, every_weeks };
+        self.calendars.ask(practitioner_id, series).await
+    }
+
+    /// Moves a booking that the caller may see to another time. What comes back is the booking at
+    /// the new time; the old one ends as `rescheduled`. A refused time leaves all as it was.
+    pub async fn reschedule(
+        &self,
+        caller: &Caller,
+        booking_id: Uuid,
+        start: Timestamp,
+        reason: Option<String>,
+        expected_version: Option<i64>,
+    ) -> Result<Booking> {
+        check_reason("reason", reason.as_deref(), 1_000)?;
+        let booking = self.find(caller, booking_id).await?;
+        let practitioner_id = booking.practitioner_id;
+        let (actor, role) = (caller.user_id, caller.role);
+        let ask = Reschedule { booking, start, actor, role, reason, expected_version };
+        self.calendars.ask(practitioner_id, ask).await
+    }
+
+    /// Changes the seeker's words to the practitioner.
+    pub async fn edit(
+        &self,
+        caller: &Caller,
+        booking_id: Uuid,
+        notes: Option<String>,
+        expected_version: Option<i64>,
+    ) -> Result<Booking> {
+        check_notes(notes.as_deref())?;
+        let row = self.find(caller, booking_id).await?;
+        let command = Command::Edit { booking_id, role: caller.role, notes, expected_version };
+        self.change(caller, &row, command).await
+    }
+
+    /// The caller's holds that stand.
+    pub async fn holds(&self, caller: &Caller) -> Result<Vec<Booking>> {
+        let mut conn = self.pool.get().await?;
+        Ok(bookings::holds_of(&mut conn, caller.user_id).await?)
     }
 
     /// Turns the caller's hold into a booking.
@@ -123,13 +199,8 @@ impl Bookings {
         reason: Option<String>,
         expected_version: Option<i64>,
     ) -> Result<Booking> {
-        if let Some(reason) = &reason {
-            let mut problems = Problems::default();
-            let (field, max) =
-                if step == Step::End { ("notes", 10_000) } else { ("reason", 1_000) };
-            problems.length(field, reason, 0, max);
-            problems.into_result()?;
-        }
+        let (field, max) = if step == Step::End { ("notes", 10_000) } else { ("reason", 1_000) };
+        check_reason(field, reason.as_deref(), max)?;
         let row = self.find(caller, booking_id).await?;
         self.step(caller, &row, step, reason, expected_version).await
     }
@@ -174,6 +245,7 @@ impl Bookings {
         &self,
         caller: &Caller,
         status: Option<String>,
+        series_id: Option<Uuid>,
         page: Page,
     ) -> Result<(Vec<Booking>, i64)> {
         if let Some(word) = &status
@@ -184,7 +256,7 @@ impl Bookings {
         let everybodys = caller.role == Role::Admin;
         let of_user = (!everybodys).then_some(caller.user_id);
         let mut conn = self.pool.get().await?;
-        let filter = ListFilter { of_user, status };
+        let filter = ListFilter { of_user, status, series_id };
         Ok(bookings::list(&mut conn, &filter, page.limit, page.offset()).await?)
     }
 
@@ -210,7 +282,11 @@ fn may_book(caller: &Caller) -> Result<()> {
 }
 
 fn check_notes(notes: Option<&str>) -> Result<()> {
+    check_reason("notes", notes, 2_000)
+}
+
+fn check_reason(field: &str, text: Option<&str>, max: usize) -> Result<()> {
     let mut problems = Problems::default();
-    problems.length("notes", notes.unwrap_or_default(), 0, 2_000);
+    problems.length(field, text.unwrap_or_default(), 0, max);
     Ok(problems.into_result()?)
 }

@@ -227,6 +227,12 @@ impl Demo<'_> {
                 slot_grid: "restart".to_owned(),
                 instant_confirm: *instant_confirm,
                 status: "active".to_owned(),
+                capacity: 1,
+                pending_blocks: true,
+                cancellation_policy: json!([
+                    { "minutesBefore": 1_440, "refundPercent": 100 },
+                    { "minutesBefore": 240, "refundPercent": 50 },
+                ]),
             };
             self.practices.put_offer(&caller, &offer).await?;
         }
@@ -258,5 +264,5 @@ fn schedule(p: &Practitioner) -> Schedule {
             end: (*end).to_owned(),
         })
     });
-    Schedule { time_zone: p.zone.to_owned(), weekly: ranges.collect(), overrides: Vec::new() }
+    Schedule { time_zone: p.zone.to_owned(), weekly: ranges.collect(), ..Schedule::default() }
 }

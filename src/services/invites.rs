@@ -111,10 +111,10 @@ fn calendar(reader: Reader, rows: Vec<InviteRow>) -> String {
     invite::calendar(reader, &appointments)
 }
 
-/// What calendars know a booking by, and which revision of it this is: one place for both, since a
-/// booking that is moved goes on as another row.
+/// What calendars know a booking by, and which revision of it this is: a booking that is moved goes
+/// on as another row of its chain.
 fn identity(row: &InviteRow) -> (String, i64) {
-    (invite::uid(row.id), row.version)
+    (invite::uid(row.chain_id.unwrap_or(row.id)), row.ical_sequence.into())
 }
 
 /// A row as calendars know it; `None` for a hold.

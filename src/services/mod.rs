@@ -11,8 +11,11 @@ pub mod external_calendars;
 pub mod inbox;
 pub mod invites;
 pub mod practices;
+pub mod preferences;
+pub mod reviews;
 mod secrets;
 pub mod users;
+pub mod waitlist;
 
 use uuid::Uuid;
 

@@ -1,4 +1,6 @@
-//! Practices: their public face, weekly hours, blocked times, offers.
+//! Practices: their public face, weekly hours, offers; blocked times are in `blocks`.
+
+mod blocks;
 
 use diesel_async::AsyncConnection;
 use serde_json::Value;
@@ -8,14 +10,12 @@ use super::Page;
 use super::auth::Caller;
 use crate::actors::calendar::{Calendars, Change, GetSlots, Slots};
 use crate::actors::error::{Error, Result};
-use crate::actors::now;
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::money::is_currency;
 use crate::domain::refusal::{FieldProblem, Problems, Refusal};
 use crate::domain::schedule::Schedule;
 use crate::domain::time::Interval;
 use crate::models::calendar_commit::{Command, Outcome};
-use crate::models::calendars::{self, Block};
 use crate::models::catalogue::{self, Offer};
 use crate::models::pool::Pool;
 use crate::models::practitioners::{self, Filter, NewPractice, Practice, PracticeChange};
@@ -23,8 +23,6 @@ use crate::models::violation::Violation;
 
 /// Longest range of one slot query, in days.
 pub const MAX_SLOT_DAYS: i64 = 62;
-/// Blocked times ahead that one practice may have.
-const MAX_BLOCKS: i64 = 1_000;
 /// Offers that one practice may have.
 const MAX_OFFERS: usize = 100;
 
@@ -157,13 +155,14 @@ impl Practices {
         service_id: Uuid,
         range: Interval,
         asker: Option<Uuid>,
+        seats: u16,
     ) -> Result<Slots> {
         let days = range.end().duration_since(range.start()).as_hours() / 24;
         if days >= MAX_SLOT_DAYS {
             let problem = format!("must be less than {MAX_SLOT_DAYS} days after from");
             return Err(Refusal::field("to", problem).into());
         }
-        self.calendars.ask(id, GetSlots { service_id, range, asker }).await
+        self.calendars.ask(id, GetSlots { service_id, range, asker, seats: seats.into() }).await
     }
 
     /// Replaces weekly hours, overrides and zone; returns the schedule's new version.
@@ -185,46 +184,11 @@ impl Practices {
         }
     }
 
-    /// Closes a time. Bookings in it stay; the practitioner cancels them or not.
-    pub async fn block(
-        &self,
-        caller: &Caller,
-        id: Uuid,
-        time: Interval,
-        reason: Option<String>,
-    ) -> Result<Block> {
-        self.find_for(caller, id, Action::AvailabilityUpdate).await?;
-        let mut problems = Problems::default();
-        problems.require(!time.is_empty(), "endsAt", "must be after startsAt");
-        problems.require(time.end() > now(), "endsAt", "must be in the future");
-        let days = time.end().duration_since(time.start()).as_hours() / 24;
-        problems.require(days <= 366, "endsAt", "must be at most 366 days after startsAt");
-        if let Some(reason) = &reason {
-            problems.length("reason", reason, 0, 200);
-        }
-        problems.into_result()?;
-        let mut conn = self.pool.get().await?;
-        if calendars::count_blocks(&mut conn, id, now()).await? >= MAX_BLOCKS {
-            let problem = format!("a practice has at most {MAX_BLOCKS} blocked times ahead");
-            return Err(Refusal::field("startsAt", problem).into());
-        }
-        drop(conn);
-        let (starts_at, ends_at) = (time.start(), time.end());
-        let block = Block { id: Uuid::now_v7(), starts_at, ends_at, reason };
-        self.blocked(self.change(caller, id, Command::Block(block)).await?)
-    }
-
-    /// Opens a closed time again.
-    pub async fn unblock(&self, caller: &Caller, id: Uuid, block_id: Uuid) -> Result<Block> {
-        self.find_for(caller, id, Action::AvailabilityUpdate).await?;
-        self.blocked(self.change(caller, id, Command::Unblock(block_id)).await?)
-    }
-
-    /// The blocked times that have not passed.
-    pub async fn blocks(&self, caller: &Caller, id: Uuid) -> Result<Vec<Block>> {
-        self.find_for(caller, id, Action::AvailabilityUpdate).await?;
-        let mut conn = self.pool.get().await?;
-        Ok(calendars::blocks_after(&mut conn, id, now()).await?)
+    /// The schedule of a practice and its version: what is edited and put back. Everybody sees the
+    /// hours, but not where a practitioner will be.
+    pub async fn schedule(&self, caller: &Caller, id: Uuid) -> Result<(Schedule, i64)> {
+        let practice = self.find_for(caller, id, Action::AvailabilityUpdate).await?;
+        Ok((read(&practice)?, practice.schedule_version))
     }
 
     /// What the practice offers, with the services' names.
@@ -258,17 +222,15 @@ impl Practices {
     async fn change(&self, caller: &Caller, id: Uuid, command: Command) -> Result<Outcome> {
         self.calendars.ask(id, Change { actor: Some(caller.user_id), command }).await
     }
-
-    fn blocked(&self, outcome: Outcome) -> Result<Block> {
-        match outcome {
-            Outcome::Blocked(block) | Outcome::Unblocked(block) => Ok(block),
-            _ => Err(Error::Fault("a block had another outcome".to_owned())),
-        }
-    }
 }
 
 fn stored(schedule: &Schedule) -> Result<Value> {
     serde_json::to_value(schedule).map_err(|e| Error::Fault(format!("schedule: {e}")))
+}
+
+fn read(practice: &Practice) -> Result<Schedule> {
+    serde_json::from_value(practice.availability.clone())
+        .map_err(|e| Error::Fault(format!("stored schedule: {e}")))
 }
 
 fn schedule_problems(prefix: &str, schedule: &Schedule) -> Vec<FieldProblem> {
@@ -315,6 +277,7 @@ fn check_offer(offer: &Offer) -> Problems {
     range("bufferAfterMinutes", offer.buffer_after_minutes, 0, 1440);
     range("minNoticeMinutes", offer.min_notice_minutes, 0, 525_600);
     range("horizonDays", offer.horizon_days, 1, 730);
+    range("capacity", offer.capacity, 1, 500);
     problems.require(offer.price >= 0, "price.amount", "must not be negative");
     problems.require(is_currency(&offer.currency), "price.currency", "must be an ISO 4217 code");
     let grid = matches!(offer.slot_grid.as_str(), "restart" | "window");

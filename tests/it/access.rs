@@ -113,6 +113,7 @@ impl Town {
             ("PUT", practice.clone(), json!({ "bio": "mine now" })),
             ("PUT", format!("{practice}/availability"), json!({ "timeZone": "UTC" })),
             ("PUT", format!("{practice}/services/{}", self.practice.service_id), offer),
+            ("GET", format!("{practice}/schedule"), json!({})),
             ("GET", format!("{practice}/blocks"), json!({})),
             ("POST", format!("{practice}/blocks"), block),
             ("DELETE", format!("{practice}/blocks/{}", self.block), json!({})),

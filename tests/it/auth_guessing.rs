@@ -129,7 +129,7 @@ async fn shortest(hub: &TestHub, email: &str) -> (Duration, Value) {
 #[tokio::test]
 async fn an_unknown_address_is_answered_like_a_wrong_password() {
     let hub = TestHub::start_with(|c| {
-        c.auth.bcrypt_cost = 8;
+        c.auth.bcrypt_cost = 10;
         c.http.trusted_proxies = vec![[127, 0, 0, 1].into()];
     })
     .await;
@@ -140,9 +140,12 @@ async fn an_unknown_address_is_answered_like_a_wrong_password() {
     let ratio = known.as_secs_f64() / unknown.as_secs_f64();
     assert!((1.0 / 3.0..3.0).contains(&ratio), "{known:?} for a known one, {unknown:?} for none");
     // The control: without the hashing the answer would come far sooner, and the bound would see it.
-    let started = Instant::now();
-    hub.get("/readyz").await.data(200);
-    let without = started.elapsed();
+    let mut without = Duration::MAX;
+    for _ in 0..5 {
+        let started = Instant::now();
+        hub.get("/readyz").await.data(200);
+        without = without.min(started.elapsed());
+    }
     assert!(unknown > without * 3, "{unknown:?} is hardly more than {without:?}");
     hub.stop().await;
 }

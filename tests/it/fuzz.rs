@@ -79,6 +79,7 @@ fn requests(world: &World) -> BoxedStrategy<Request> {
         "token",
         "name",
         "version",
+        "cursor",
         "x",
     ];
     let name = proptest::sample::select(names.map(ToOwned::to_owned).to_vec());

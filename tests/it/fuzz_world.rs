@@ -54,7 +54,10 @@ impl World {
         let weekly = json!([{ "weekday": 1, "start": "09:00", "end": "17:00" }]);
         let price = json!({ "amount": 100, "currency": "INR" });
         let hours = json!({ "timeZone": "Asia/Kolkata", "weekly": weekly,
-            "overrides": [{ "date": "2027-01-01", "windows": [{ "start": "09:00", "end": "10:00" }] }] });
+            "overrides": [{ "date": "2027-01-01", "windows": [{ "start": "09:00", "end": "10:00" }] }],
+            "travel": [{ "from": "2027-02-01", "to": "2027-02-03", "timeZone": "Pacific/Apia" }],
+            "holidays": { "country": "IN", "region": "TN", "except": ["2027-01-26"] } });
+        let weekly_lunch = json!({ "every": "week", "interval": 1, "until": "2027-12-31" });
         vec![
             json!({ "email": "f@example.in", "password": "long enough", "firstName": "F",
                 "lastName": "Z", "phone": "+919812345678", "userType": "seeker" }),
@@ -69,6 +72,10 @@ impl World {
             json!({ "price": price, "durationMinutes": 60, "bufferBeforeMinutes": 5,
                 "incrementMinutes": 30, "slotGrid": "window", "instantConfirm": true }),
             json!({ "startsAt": slot, "endsAt": self.practice.slot(21), "reason": "r" }),
+            json!({ "startsAt": slot, "endsAt": self.practice.slot(21),
+                "recurrence": weekly_lunch }),
+            json!({ "startsAt": slot, "endsAt": self.practice.slot(21), "recurrence":
+                { "every": "month", "weekdays": [1], "nth": -1, "until": "2027-12-31" } }),
             self.practice.wish(slot),
             json!({ "holdId": self.ids[3], "notes": "n" }),
             json!({ "reason": "r", "version": 1 }),
@@ -79,6 +86,11 @@ impl World {
             json!({ "seq": 1 }),
             json!({ "notificationId": self.ids[5] }),
             json!({ "upTo": self.ids[5] }),
+            json!({ "bookingId": self.ids[2], "rating": 5, "comment": "c", "isAnonymous": true }),
+            json!({ "rating": 4, "comment": "c" }),
+            json!({ "push": { "booking": true, "message": false }, "reminders":
+                { "dayBefore": true, "hourBefore": false }, "quietHours":
+                { "from": "22:00", "to": "07:00", "timeZone": "Asia/Kolkata" } }),
             json!({ "fcm": { "token": "t".repeat(100) }, "label": "l" }),
             json!({ "webPush": { "endpoint": "https://push.example.net/x",
                 "expirationTime": null, "keys": { "p256dh": "x", "auth": "y" } } }),

@@ -18,7 +18,8 @@ use crate::races::job;
 use crate::support::postgres::connect;
 use crate::support::{Practice, Socket, TestHub, rows};
 
-const RULES: CommitRules = CommitRules { push_window: Duration::from_secs(60) };
+const RULES: CommitRules =
+    CommitRules { push_window: Duration::from_secs(60), commission_bps: 1_500 };
 
 fn committer(url: &str, connections: usize, wait: Duration) -> (Pool, Committer<CalendarBatch>) {
     let pool = Pool::new(url, connections, wait).unwrap();
@@ -39,9 +40,9 @@ async fn somebody_waits(url: &str) {
 
 fn block(practice: &Practice, slot: i64) -> Job {
     let (starts_at, ends_at) = (practice.slot(slot), practice.slot(slot + 1));
-    let block = Block { id: Uuid::now_v7(), starts_at, ends_at, reason: None };
+    let block = Block { id: Uuid::now_v7(), starts_at, ends_at, reason: None, series_id: None };
     let practitioner_id = practice.id.parse().unwrap();
-    Job { practitioner_id, actor: None, command: Command::Block(block) }
+    Job { practitioner_id, actor: None, command: Command::Block(vec![block]) }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::support::hub::answer;
-use crate::support::{Answer, Person, TestHub, rows};
+use crate::support::{Answer, Node, Person, TestHub, postgres, rows};
 
 async fn post(hub: &TestHub, who: &Person, path: &str, key: &str, body: &Value) -> Answer {
     let request = hub.request(Method::POST, path).bearer_auth(&who.token);
@@ -96,24 +96,43 @@ async fn a_key_in_flight_is_told_and_freed_when_its_node_is_gone() {
     hub.stop().await;
 }
 
+/// Who comes while the first is at work waits for its answer: all get the same one.
 #[tokio::test]
-async fn many_at_once_on_two_nodes_make_one_booking() {
-    let hub = TestHub::start().await;
-    let node = TestHub::start_over(hub.database_url.clone(), |_| {}).await;
-    let (practice, seeker) = (hub.practice().await, hub.seeker().await);
-    let wish = practice.wish(practice.slot(10));
-    let sent = (0..12).map(|n| {
-        let at = if n % 2 == 0 { &hub } else { &node };
-        post(at, &seeker, "/v1/bookings", "k", &wish)
-    });
-    let answers = futures_util::future::join_all(sent).await;
-    for answer in &answers {
-        if answer.status != 201 {
-            answer.refused(409, "idempotency_in_flight");
-        }
+async fn fifty_at_once_at_two_nodes_are_one_booking_and_one_answer() {
+    let url = postgres::migrated();
+    let nodes = Node::two(&url).await;
+    let (practice, seeker) = (nodes[0].practice().await, nodes[0].seeker().await);
+    for (slot, path) in [(10, "/v1/bookings"), (12, "/v1/holds")] {
+        let wish = practice.wish(practice.slot(slot));
+        let sent = (0..50).map(|n| post(&nodes[n % 2], &seeker, path, path, &wish));
+        let answers = futures_util::future::join_all(sent).await;
+        let first = answers[0].data(201);
+        assert!(answers.iter().all(|answer| answer.data(201) == first));
+        // Not the same slot, and not the same answer, with a key of its own.
+        post(&nodes[1], &seeker, path, "k", &practice.wish(practice.slot(slot + 1)))
+            .await
+            .data(201);
+        rows::run(&url, "DELETE FROM idempotency_keys WHERE key = 'k'").await;
     }
-    assert!(answers.iter().any(|a| a.status == 201));
-    assert_eq!(bookings(&hub).await, 1);
-    hub.stop().await;
-    node.stop().await;
+    assert_eq!(rows::count(&url, "bookings").await, 4);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// The answer outlives the process that gave it, and is given by one that never saw the request.
+#[tokio::test]
+async fn the_answer_of_a_killed_node_is_given_by_the_other() {
+    let url = postgres::migrated();
+    let [killed, other] = Node::two(&url).await;
+    let (practice, seeker) = (killed.practice().await, killed.seeker().await);
+    let wish = practice.wish(practice.slot(10));
+    let first = post(&killed, &seeker, "/v1/bookings", "k", &wish).await.data(201);
+    killed.kill().await;
+    assert_eq!(post(&other, &seeker, "/v1/bookings", "k", &wish).await.data(201), first);
+    let later = practice.wish(practice.slot(12));
+    let conflict = post(&other, &seeker, "/v1/bookings", "k", &later).await;
+    conflict.refused(422, "idempotency_conflict");
+    assert_eq!(rows::count(&url, "bookings").await, 1);
+    other.stop().await;
 }

@@ -15,19 +15,18 @@ use uuid::Uuid;
 use crate::support::postgres::connect;
 use crate::support::{Person, Practice, TestHub, rows};
 
-const RULES: CommitRules = CommitRules { push_window: Duration::from_secs(60) };
+pub const RULES: CommitRules =
+    CommitRules { push_window: Duration::from_secs(60), commission_bps: 1_500 };
 
 /// Pairs of rows that block each other's time: what must never be.
-async fn overlaps(url: &str) -> usize {
-    let live = "status IN ('held', 'pending', 'confirmed', 'in_session')";
-    let from = format!(
-        "(SELECT * FROM bookings WHERE {live}) a JOIN (SELECT * FROM bookings WHERE {live}) b
-           ON a.practitioner_id = b.practitioner_id AND a.id < b.id AND a.occupied && b.occupied"
-    );
-    rows::count(url, &from).await
+pub async fn overlaps(url: &str) -> usize {
+    let from =
+        "(SELECT * FROM bookings WHERE blocks) a JOIN (SELECT * FROM bookings WHERE blocks) b
+           ON a.practitioner_id = b.practitioner_id AND a.id < b.id AND a.occupied && b.occupied";
+    rows::count(url, from).await
 }
 
-fn minutes(n: i64) -> SignedDuration {
+pub fn minutes(n: i64) -> SignedDuration {
     SignedDuration::from_mins(n)
 }
 
@@ -53,6 +52,12 @@ pub fn job(practice: &Practice, seeker: &Person, start: Timestamp, length: i64) 
             notes: None,
             placement: Placement::Pending,
             over_own_hold: false,
+            seats: 1,
+            capacity: None,
+            pending_blocks: true,
+            cancellation_policy: json!([]),
+            series_id: None,
+            replaces: None,
         }),
     }
 }

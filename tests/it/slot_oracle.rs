@@ -14,8 +14,9 @@ use hub::domain::availability::Hours;
 use hub::domain::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
 use hub::domain::rules::{CountedDays, Grid, Horizon, SlotRules};
 use hub::domain::slots::SlotQuery;
-use hub::domain::time::{Interval, local_date, minutes, parse_zone};
+use hub::domain::time::{Interval, date_after, local_date, minutes, parse_zone};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,8 @@ struct Case {
     zone: String,
     weekly: Vec<(i64, i64, i64)>,
     overrides: BTreeMap<String, Vec<(i64, i64)>>,
+    /// The first and the last date of each stay, and its zone.
+    travel: Vec<(String, String, String)>,
     busy: Vec<(i64, i64, u16, u16)>,
     from: i64,
     to: i64,
@@ -64,6 +67,13 @@ struct Case {
     align: u16,
     offset: u16,
     horizon: Option<(&'static str, u16, bool)>,
+}
+
+impl Case {
+    /// Home, and the zone of each stay.
+    fn zones(&self) -> impl Iterator<Item = &String> {
+        [&self.zone].into_iter().chain(self.travel.iter().map(|(.., zone)| zone))
+    }
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -144,6 +154,10 @@ impl Dice {
         choices[usize::try_from(index).unwrap()]
     }
 
+    fn days(&mut self, low: i64, high: i64) -> i32 {
+        i32::try_from(self.between(low, high)).unwrap()
+    }
+
     fn small(&mut self, high: i64) -> u16 {
         u16::try_from(self.between(0, high)).unwrap()
     }
@@ -186,15 +200,37 @@ fn some_hours(dice: &mut Dice) -> (i64, i64) {
     }
 }
 
-fn a_case(dice: &mut Dice, zones: &[String]) -> Case {
-    let zone = match dice.chance(50) {
+fn a_zone(dice: &mut Dice, zones: &[String]) -> String {
+    match dice.chance(50) {
         true => (*dice.of(&TELLING_ZONES.each_ref())).to_string(),
         false => dice.of(&zones.iter().collect::<Vec<_>>()).clone(),
-    };
+    }
+}
+
+/// In every other case one to three stays, from some days before the moment on, often one right
+/// after the other.
+fn some_travel(dice: &mut Dice, zones: &[String], around: Date) -> Vec<(String, String, String)> {
+    if dice.chance(50) {
+        return Vec::new();
+    }
+    let mut day = date_after(around, dice.days(-4, 2));
+    let stays = dice.between(1, 4);
+    (0..stays)
+        .map(|_| {
+            let from = date_after(day, dice.of(&[0, 0, 1, 2]));
+            let to = date_after(from, dice.of(&[0, 0, 1, 2, 9]));
+            day = date_after(to, 1);
+            (from.to_string(), to.to_string(), a_zone(dice, zones))
+        })
+        .collect()
+}
+
+fn a_case(dice: &mut Dice, zones: &[String]) -> Case {
+    let zone = a_zone(dice, zones);
     let tz = parse_zone(&zone).unwrap();
     let moment = a_moment(dice, &tz);
     let weekly = match dice.between(0, 12) {
-        0 => (1..=7).map(|day| (day, 0, 1440)).collect(),
+        0 | 2 => (1..=7).map(|day| (day, 0, 1440)).collect(),
         1 => (dice.between(1, 5)..=7).map(|day| (day, 0, 1440)).collect(),
         _ => (0..dice.between(1, 14))
             .map(|_| {
@@ -210,6 +246,7 @@ fn a_case(dice: &mut Dice, zones: &[String]) -> Case {
             (date.to_string(), windows)
         })
         .collect();
+    let travel = some_travel(dice, zones, local_date(instant(moment), &tz));
     let busy = (0..dice.between(0, 10))
         .map(|_| {
             let start = moment + dice.between(-3 * DAY, 2 * DAY);
@@ -223,6 +260,7 @@ fn a_case(dice: &mut Dice, zones: &[String]) -> Case {
         zone,
         weekly,
         overrides,
+        travel,
         busy,
         from,
         to: from + dice.between(0, 4 * DAY),
@@ -262,7 +300,12 @@ fn schedule_of(case: &Case) -> serde_json::Value {
             serde_json::json!({"date": date, "windows": windows})
         })
         .collect();
-    serde_json::json!({"timeZone": case.zone, "weekly": weekly, "overrides": overrides})
+    let travel: Vec<_> = case
+        .travel
+        .iter()
+        .map(|(from, to, zone)| serde_json::json!({"from": from, "to": to, "timeZone": zone}))
+        .collect();
+    serde_json::json!({"timeZone": case.zone, "weekly": weekly, "overrides": overrides, "travel": travel})
 }
 
 /// What the domain says.
@@ -298,11 +341,15 @@ fn answer(case: &Case) -> Answer {
     let range = Interval::new(instant(case.from), instant(case.to)).unwrap();
     let open = hours.open_windows(range);
     let low = case.from - WEEKS_BACK * 7 * DAY;
-    let probes = (low..case.to + DAYS_AHEAD * DAY).step_by(30);
+    let offsets = case.zones().flat_map(|zone| {
+        let zone = parse_zone(zone).unwrap();
+        let probes = (low..case.to + DAYS_AHEAD * DAY).step_by(30);
+        probes.map(move |m| i64::from(zone.to_offset(instant(m)).seconds()))
+    });
     Answer {
         slots: query.slots(range).into_iter().map(minute).collect(),
         open: open.iter().map(|w| (minute(w.start()), minute(w.end()))).collect(),
-        offsets: probes.map(|m| i64::from(hours.zone().to_offset(instant(m)).seconds())).collect(),
+        offsets: offsets.collect(),
     }
 }
 
@@ -324,17 +371,26 @@ fn the_domain_agrees_with_the_oracle() {
     assert!(zones.len() > 300, "only {} zones in common", zones.len());
     let mut dice = Dice(seed);
     let (mut skipped, mut with_slots, mut with_change, mut slots) = (BTreeMap::new(), 0, 0, 0);
+    let mut with_travel = 0;
     for number in 1..=count {
         let case = a_case(&mut dice, &zones);
         let (theirs, ours) = (oracle.ask(&case), answer(&case));
         if theirs.offsets != ours.offsets {
             // Other editions of the time zone database, not another opinion about slots.
-            *skipped.entry(case.zone.clone()).or_insert(0u64) += 1;
+            let of_a_zone = ours.offsets.len() / case.zones().count();
+            let pairs = theirs.offsets.chunks(of_a_zone).zip(ours.offsets.chunks(of_a_zone));
+            let mut others = case.zones().zip(pairs).filter(|(_, (theirs, ours))| theirs != ours);
+            let (zone, _) = others.next().unwrap();
+            *skipped.entry(zone.clone()).or_insert(0u64) += 1;
             continue;
         }
         with_slots += u64::from(!ours.slots.is_empty());
-        with_change += u64::from(ours.offsets.windows(2).any(|pair| pair[0] != pair[1]));
+        let of_a_zone = ours.offsets.len() / case.zones().count();
+        let mut by_zone = ours.offsets.chunks(of_a_zone);
+        let changes = |zone: &[i64]| zone.windows(2).any(|pair| pair[0] != pair[1]);
+        with_change += u64::from(by_zone.any(changes));
         slots += ours.slots.len();
+        with_travel += u64::from(!case.travel.is_empty() && !ours.slots.is_empty());
         assert!(
             theirs == ours,
             "case {number} of seed {seed}\n{}\nopen   theirs {:?}\n       ours   {:?}\nslots  theirs {:?}\n       ours   {:?}",
@@ -348,11 +404,12 @@ fn the_domain_agrees_with_the_oracle() {
     oracle.stop();
     let missed: u64 = skipped.values().sum();
     println!(
-        "{} cases agree: {slots} slots, {with_slots} cases with slots, {with_change} with a clock \
-         change; {missed} skipped for other offsets: {skipped:?}",
+        "{} cases agree: {slots} slots, {with_slots} cases with slots, {with_travel} of them with \
+         travel, {with_change} with a clock change; {missed} skipped for other offsets: {skipped:?}",
         count - missed
     );
     assert!(missed * 20 <= count, "{missed} of {count} cases skipped: {skipped:?}");
     // The comparison must not become an agreement about nothing.
     assert!(with_slots * 2 > count - missed && with_change * 3 > count - missed);
+    assert!(with_travel * 5 > count - missed);
 }

@@ -6,13 +6,20 @@ zones that this Python knows. Written from the rules in words, not from the Rust
 asked of every minute by itself, so that no interval arithmetic can be wrong in the same way.
 
 A case:   {"zone", "weekly": [[weekday 1..7, start, end], ...], "overrides": {date: [[start, end], ...]},
+           "travel": [[first date, last date, zone], ...],
            "busy": [[start, end, own_before, own_after], ...], "from", "to", "now",
            "duration", "increment", "before", "after", "notice",
            "grid": "window" | "restart", "align", "offset",
            "horizon": null | ["rolling" | "window", days, business]}
 Clock times are minutes of the local day (1440 is its end); instants are minutes since 1970 UTC.
 The answer: {"slots": [minute, ...], "open": [[start, end], ...], "offsets": [seconds, ...]}, the
-offsets every half hour from WEEKS_BACK weeks before "from" until DAYS_AHEAD days after "to".
+offsets every half hour from WEEKS_BACK weeks before "from" until DAYS_AHEAD days after "to", first
+those of the zone, then those of each journey.
+
+Journeys: a date is a day of the practice, whose clock is that of where the practitioner is then.
+Today is the latest date that the clock of that date has reached. A minute belongs to the latest date
+that has it among its hours, or else to today. A horizon lasts until its last date, and all before
+it, have ended by their own clocks. Weeks begin when their Monday, or a later date, has begun.
 """
 
 import json
@@ -43,28 +50,60 @@ class Case:
         self.low = self.__dict__["from"] - WEEKS_BACK * WEEK
         self.high = self.to + DAYS_AHEAD * DAY
         self.local = lru_cache(maxsize=None)(self.local_of)
+        self.zone_of = lru_cache(maxsize=None)(self.zone_of_date)
+        self.today = lru_cache(maxsize=None)(self.today_at)
+        self.owner = {}
         self.open = self.open_minutes()
         self.until = self.high
         self.free = bytearray(self.open)
         for start, end, own_before, own_after in self.busy:
             self.fill(self.free, start - self.after - own_before, end + self.before + own_after, 0)
 
-    def local_of(self, minute):
-        return (EPOCH + minute * MINUTE).astimezone(self.tz)
+    def local_of(self, minute, zone):
+        return (EPOCH + minute * MINUTE).astimezone(zone)
+
+    def zone_of_date(self, day):
+        for first, last, name in self.travel:
+            if first <= day.isoformat() <= last:
+                return ZoneInfo(name)
+        return self.tz
+
+    def today_at(self, minute):
+        there = self.local(minute, timezone.utc).date()
+        near = [there + timedelta(days=days) for days in (-1, 0, 1)]
+        return max(day for day in near if self.local(minute, self.zone_of(day)).date() >= day)
+
+    def date_of(self, minute):
+        return self.owner.get(minute) or self.today(minute)
+
+    def begin(self, day):
+        """When this date or a later one begins; only the next can overtake it."""
+        days = (day, day + timedelta(days=1))
+        return min(to_minute(day, 0, self.zone_of(day)) for day in days)
+
+    def end(self, day):
+        """When this date and all before it have ended."""
+        days = (day, day - timedelta(days=1))
+        return max(to_minute(day, DAY, self.zone_of(day)) for day in days)
 
     def open_minutes(self):
         minutes = bytearray(self.high - self.low)
-        day = self.local(self.low).date() - timedelta(days=2)
-        while day <= self.local(self.high).date() + timedelta(days=2):
+        day = self.today(self.low) - timedelta(days=3)
+        while day <= self.today(self.high) + timedelta(days=3):
+            zone = self.zone_of(day)
             for start, end in self.hours_of(day):
-                first, last = to_minute(day, start, self.tz), to_minute(day, end, self.tz)
+                first, last = to_minute(day, start, zone), to_minute(day, end, zone)
                 self.fill(minutes, first, last, 1)
+                if self.travel:
+                    for minute in range(first, last):
+                        self.owner[minute] = day
             day += timedelta(days=1)
         return minutes
 
     def hours_of(self, day):
-        noon = datetime(day.year, day.month, day.day, 12, tzinfo=self.tz)
-        shown = noon.astimezone(timezone.utc).astimezone(self.tz).date()
+        zone = self.zone_of(day)
+        noon = datetime(day.year, day.month, day.day, 12, tzinfo=zone)
+        shown = noon.astimezone(timezone.utc).astimezone(zone).date()
         if shown != day:
             return []  # A date that the zone skipped.
         listed = self.overrides.get(day.isoformat())
@@ -86,7 +125,7 @@ class Case:
         return self.low + minutes.rfind(0, 0, minute - self.low) + 1
 
     def monday(self, minute):
-        day = self.local(minute).date()
+        day = self.today(minute)
         return day - timedelta(days=day.weekday())
 
     def origin(self, minute):
@@ -94,13 +133,14 @@ class Case:
         the restarting grid its free interval."""
         begin = self.run_start(self.open, minute)
         monday = self.monday(minute)
-        if begin < to_minute(monday - timedelta(days=7), 0, self.tz):
-            begin = to_minute(monday, 0, self.tz)
+        if begin < self.begin(monday - timedelta(days=7)):
+            begin = self.begin(monday)
         if self.grid == "window":
             return begin
         begin = max(begin, self.run_start(self.free, minute))
         # The offset is added after rounding, and hours are counted on the local clock.
-        while self.local(begin).minute % self.align:
+        zone = self.zone_of(self.date_of(begin))
+        while self.local(begin, zone).minute % self.align:
             begin += 1
         return begin + self.offset
 
@@ -116,25 +156,25 @@ class Case:
 
     def end_of_horizon(self):
         kind, days, business = self.horizon
-        today = self.local(self.now).date()
+        today = self.today(self.now)
         if kind == "rolling":
             last = today
             while days:
                 last += timedelta(days=1)
                 days -= not business or last.isoweekday() < 6
-            return to_minute(last + timedelta(days=1), 0, self.tz)
+            return self.end(last)
         if not days:
-            return to_minute(today, 0, self.tz)
+            return self.begin(today)
         available = set()
         for minute in range(self.now, self.to + DAY):
-            day = self.local(minute).date()
+            day = self.date_of(minute)
             if day not in available and self.is_start(minute):
-                if not business or day.isoweekday() < 6:
-                    days -= 1
-                    if not days:
-                        return to_minute(day + timedelta(days=1), 0, self.tz)
                 available.add(day)
-        return self.high  # Too far ahead to matter here.
+        # Where dates overlap, a later one can have a start before an earlier one has.
+        counted = [d for d in available if d >= today and (not business or d.isoweekday() < 6)]
+        if len(counted) < days:
+            return self.high  # Too far ahead to matter here.
+        return self.end(sorted(counted)[days - 1])
 
     def answer(self):
         begin = self.__dict__["from"]
@@ -149,8 +189,11 @@ class Case:
                 opened[-1][1] = minute + 1
             else:
                 opened.append([minute, minute + 1])
+        zones = [self.tz] + [ZoneInfo(name) for _, _, name in self.travel]
         probes = range(self.low, self.high, 30)
-        offsets = [int(self.local(m).utcoffset().total_seconds()) for m in probes]
+        offsets = [
+            int(self.local(m, zone).utcoffset().total_seconds()) for zone in zones for m in probes
+        ]
         return {"slots": slots, "open": opened, "offsets": offsets}
 
 

@@ -55,7 +55,9 @@ impl Standing {
             Status::Confirmed | Status::InSession | Status::Completed | Status::NoShow => {
                 Some(Self::Agreed)
             }
-            Status::Declined | Status::Expired | Status::Cancelled => Some(Self::Off),
+            Status::Declined | Status::Expired | Status::Cancelled | Status::Rescheduled => {
+                Some(Self::Off)
+            }
         }
     }
 }
@@ -303,7 +305,8 @@ mod tests {
             .into_iter()
             .filter(|status| Standing::of(*status) == Some(Standing::Off))
             .collect();
-        assert_eq!(off, [Status::Declined, Status::Expired, Status::Cancelled]);
+        let expected = [Status::Declined, Status::Expired, Status::Cancelled, Status::Rescheduled];
+        assert_eq!(off, expected);
         assert_eq!(Standing::of(Status::Held), None);
     }
 }

@@ -1,5 +1,7 @@
 //! The grid, the refusals and the laws that hold for every schedule.
 
+mod days;
+
 use super::*;
 use crate::domain::busy::{Buffers, Busy, BusyKind};
 use crate::domain::schedule::Schedule;
@@ -341,13 +343,19 @@ prop_compose! {
         (before, after, notice) in (0i64..60, 0i64..60, 0i64..240),
         horizon in a_horizon(),
         (window_grid, align, offset) in (any::<bool>(), 1u16..=60, prop_oneof![Just(0u16), 0u16..40]),
+        travel in prop::option::weighted(0.3, (-2i32..2, 0i32..3, 0..ZONES.len())),
         busy in prop::collection::vec((-3000i64..5000, 1i64..600, 0u16..60, 0u16..60, 0u8..4), 0..12),
         (from, length, now) in (-1500i64..1500, 0i64..4500, -4000i64..1500),
     ) -> (Calendar, Interval) {
         let (zone, date) = ZONES[zone];
         let ranges: Vec<_> =
             weekly.iter().map(|(day, start, end)| (*day, start.as_str(), end.as_str())).collect();
-        let hours = if around_the_clock { always(zone) } else { hours(zone, &ranges) };
+        let stay = travel.map(|(from, days, to)| days::stay(date, from, days, ZONES[to].0));
+        let hours = match (stay, around_the_clock) {
+            (None, true) => always(zone),
+            (None, false) => hours(zone, &ranges),
+            (Some(stay), _) => days::away(zone, &ranges, stay),
+        };
         let noon = at(&format!("{date}T12:00:00Z"));
         let mut calendar = Calendar::new(hours, duration, increment);
         calendar.rules =

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use diesel::QueryResult;
+use diesel::dsl::AsExprOf;
+use diesel::expression::{AsExpression, TypedExpressionType};
 use diesel::sql_types::{
-    Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, SqlType, Text, Timestamptz,
+    Uuid as SqlUuid,
 };
-use diesel::{QueryableByName, sql_query};
+use diesel::{IntoSql, QueryResult, QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
-use super::{Command, Job, Ledger, Outcome, freed, news, reload};
+use super::{Command, Job, Ledger, Outcome, freed, news, reload, seats};
 use crate::domain::booking::{Status, Step};
-use crate::models::{Conn, bookings};
+use crate::models::Conn;
+use crate::models::bookings::{self, Booking};
+use crate::models::fixed::Fixed;
 
 /// How a new row comes into being.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,26 +63,68 @@ pub struct NewBooking {
     pub placement: Placement,
     /// Whether the seeker's own holds are known to be in the way: they make room for it.
     pub over_own_hold: bool,
+    /// How many come.
+    pub seats: i32,
+    /// The seats of the session, if several may join it.
+    pub capacity: Option<i32>,
+    /// Whether it keeps others out while it waits for an answer.
+    pub pending_blocks: bool,
+    /// Copied from the offer, see `domain::cancellation`.
+    pub cancellation_policy: serde_json::Value,
+    /// What bookings made together have in common.
+    pub series_id: Option<Uuid>,
+    /// What it takes the place of.
+    pub replaces: Option<Replaced>,
+}
+
+/// The booking that a new one takes the place of.
+#[derive(Debug, Clone, Copy)]
+pub struct Replaced {
+    pub id: Uuid,
+    /// The first booking of the chain.
+    pub chain_id: Uuid,
+    /// The new one's `SEQUENCE`.
+    pub ical_sequence: i32,
+}
+
+/// A new row as it goes into the statement.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub practitioner_id: Uuid,
+    pub new: &'a NewBooking,
+    pub group_session_id: Option<Uuid>,
 }
 
 /// A row is refused by the constraint (`ON CONFLICT DO NOTHING` covers exclusion constraints) or
-/// by a blocked time; the winners' ids come back.
+/// by a blocked time; the winners' ids come back. The columns come as arrays in this order.
 const INSERT: &str = "
 INSERT INTO bookings (id, seeker_id, practitioner_id, service_id, scheduled_at, duration_minutes,
     ends_at, occupied_from, occupied_until, total_amount, commission_amount, currency, status,
-    hold_expires_at, notes)
+    hold_expires_at, notes, seats, group_session_id, pending_blocks, cancellation_policy, series_id,
+    rescheduled_from, chain_id, ical_sequence)
 SELECT t.id, t.seeker_id, t.practitioner_id, t.service_id, t.scheduled_at, t.duration_minutes,
     t.ends_at, t.occupied_from, t.occupied_until, t.total_amount, t.commission_amount, t.currency,
-    t.status, statement_timestamp() + make_interval(secs => t.hold_seconds), t.notes
-  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) WITH ORDINALITY
+    t.status, statement_timestamp() + make_interval(secs => t.hold_seconds), t.notes, t.seats,
+    t.group_session_id, t.pending_blocks, t.cancellation_policy, t.series_id, t.rescheduled_from,
+    t.chain_id, t.ical_sequence
+  FROM unnest(";
+const INSERT_END: &str = ") WITH ORDINALITY
     AS t (id, seeker_id, practitioner_id, service_id, scheduled_at, duration_minutes, ends_at,
           occupied_from, occupied_until, total_amount, commission_amount, currency, status,
-          hold_seconds, notes, place)
+          hold_seconds, notes, seats, group_session_id, pending_blocks, cancellation_policy,
+          series_id, rescheduled_from, chain_id, ical_sequence, place)
  WHERE NOT EXISTS (SELECT 1 FROM blocked_times b WHERE b.practitioner_id = t.practitioner_id
                       AND b.starts_at < t.occupied_until AND b.ends_at > t.occupied_from)
+   AND (t.status <> 'pending' OR t.pending_blocks
+        OR NOT EXISTS (SELECT 1 FROM bookings o WHERE o.practitioner_id = t.practitioner_id
+                          AND o.blocks AND o.occupied && tstzrange(t.occupied_from, t.occupied_until)
+                          AND coalesce(o.group_session_id <> t.group_session_id, true)))
  ORDER BY t.place
 ON CONFLICT DO NOTHING
 RETURNING id";
+
+/// Names the text of the insert.
+struct Insert;
 
 /// Holds give way to what their owner wants instead, unless that would lose all the same.
 const YIELD: &str = "
@@ -87,9 +133,9 @@ UPDATE bookings h SET status = 'released', version = h.version + 1
  WHERE h.practitioner_id = t.practitioner_id AND h.seeker_id = t.seeker_id AND h.status = 'held'
    AND h.occupied && tstzrange(t.occupied_from, t.occupied_until)
    AND NOT EXISTS (SELECT 1 FROM bookings o WHERE o.practitioner_id = t.practitioner_id
-                      AND o.occupied && tstzrange(t.occupied_from, t.occupied_until)
-                      AND o.status IN ('held', 'pending', 'confirmed', 'in_session')
-                      AND (o.status <> 'held' OR o.seeker_id <> t.seeker_id))
+                      AND o.occupied && tstzrange(t.occupied_from, t.occupied_until) AND o.blocks
+                      AND (o.status <> 'held' OR o.seeker_id <> t.seeker_id)
+                      AND coalesce(o.group_session_id <> h.group_session_id, true))
    AND NOT EXISTS (SELECT 1 FROM blocked_times b WHERE b.practitioner_id = t.practitioner_id
                       AND b.starts_at < t.occupied_until AND b.ends_at > t.occupied_from)
 RETURNING h.id";
@@ -100,101 +146,145 @@ struct Winner {
     id: Uuid,
 }
 
-/// Inserts every `Command::Place` of `jobs`; the losers' outcome is `Taken`.
+/// Inserts every `Command::Place` of `jobs` that needs no seats counted; the losers' outcome is
+/// `Taken`.
 pub(super) async fn place_all(
     conn: &mut Conn,
     jobs: &[Job],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
-    let wanted: Vec<(usize, &Job, &NewBooking)> = jobs
+    let wanted: Vec<(usize, &Job, Row<'_>)> = jobs
         .iter()
         .enumerate()
         .filter_map(|(i, job)| match &job.command {
-            Command::Place(new) => Some((i, job, new)),
+            Command::Place(new) if new.capacity.is_none() => {
+                let practitioner_id = job.practitioner_id;
+                Some((i, job, Row { practitioner_id, new, group_session_id: None }))
+            }
             _ => None,
         })
         .collect();
     if wanted.is_empty() {
         return Ok(());
     }
-    yield_own_holds(conn, &wanted, ledger).await?;
-    let winners = insert(conn, &wanted).await?;
-    let mut rows: BTreeMap<Uuid, bookings::Booking> =
+    let rows: Vec<Row<'_>> = wanted.iter().map(|(_, _, row)| *row).collect();
+    yield_own_holds(conn, &rows, ledger).await?;
+    let winners = insert(conn, &rows).await?;
+    let mut stored: BTreeMap<Uuid, Booking> =
         bookings::find_all(conn, &winners).await?.into_iter().map(|b| (b.id, b)).collect();
-    for (index, job, new) in wanted {
-        let Some(row) = rows.remove(&new.id) else {
+    for (index, job, row) in wanted {
+        let Some(booking) = stored.remove(&row.new.id) else {
             ledger.settle(index, Outcome::Taken);
             continue;
         };
-        ledger.changed(job.practitioner_id, row.occupied_from, row.occupied_until, "busy");
-        news::placed(ledger, job.actor, &row, new.placement);
-        ledger.settle(index, Outcome::Booked(Box::new(row)));
+        busy(ledger, &booking);
+        news::placed(ledger, job.actor, &booking, row.new.placement);
+        ledger.settle(index, Outcome::Booked(Box::new(booking)));
     }
     Ok(())
 }
 
+/// Inserts one row, with its seats if it takes some; `None` when the time or the seats are taken.
+/// What others are to hear of it is the caller's.
+pub(super) async fn place_one(
+    conn: &mut Conn,
+    practitioner_id: Uuid,
+    new: &NewBooking,
+    ledger: &mut Ledger,
+) -> QueryResult<Option<Booking>> {
+    let mut row = Row { practitioner_id, new, group_session_id: None };
+    yield_own_holds(conn, &[row], ledger).await?;
+    if let Some(capacity) = new.capacity {
+        let session = seats::open(conn, row, capacity).await?;
+        if session.taken + new.seats > session.capacity {
+            return Ok(None);
+        }
+        row.group_session_id = Some(session.id);
+    }
+    let Some(id) = insert(conn, &[row]).await?.pop() else { return Ok(None) };
+    let booking = reload(conn, id).await?;
+    busy(ledger, &booking);
+    Ok(Some(booking))
+}
+
+/// Notes the time that a new row keeps from others.
+fn busy(ledger: &mut Ledger, row: &Booking) {
+    if row.blocks {
+        ledger.changed(row.practitioner_id, row.occupied_from, row.occupied_until, "busy");
+    }
+}
+
 async fn yield_own_holds(
     conn: &mut Conn,
-    wanted: &[(usize, &Job, &NewBooking)],
+    rows: &[Row<'_>],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
-    let over: Vec<_> = wanted.iter().filter(|(_, _, new)| new.over_own_hold).collect();
+    let over: Vec<&Row<'_>> = rows.iter().filter(|row| row.new.over_own_hold).collect();
     if over.is_empty() {
         return Ok(());
     }
-    let froms = over.iter().map(|(_, _, n)| n.occupied_from.to_diesel());
-    let untils = over.iter().map(|(_, _, n)| n.occupied_until.to_diesel());
+    let froms = over.iter().map(|row| row.new.occupied_from.to_diesel());
+    let untils = over.iter().map(|row| row.new.occupied_until.to_diesel());
     let yielded: Vec<Winner> = sql_query(YIELD)
-        .bind::<Array<SqlUuid>, _>(over.iter().map(|(_, _, n)| n.seeker_id).collect::<Vec<_>>())
-        .bind::<Array<SqlUuid>, _>(
-            over.iter().map(|(_, j, _)| j.practitioner_id).collect::<Vec<_>>(),
-        )
+        .bind::<Array<SqlUuid>, _>(over.iter().map(|row| row.new.seeker_id).collect::<Vec<_>>())
+        .bind::<Array<SqlUuid>, _>(over.iter().map(|row| row.practitioner_id).collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(froms.collect::<Vec<_>>())
         .bind::<Array<Timestamptz>, _>(untils.collect::<Vec<_>>())
         .load(conn)
         .await?;
     for Winner { id } in yielded {
         let row = reload(conn, id).await?;
-        news::trail(
-            ledger,
-            &row,
-            Step::Release.as_str(),
-            Some(Status::Held),
-            Some(row.seeker_id),
-            None,
-        );
+        let actor = Some(row.seeker_id);
+        news::ended(ledger, &row, Status::Held, Step::Release.as_str(), actor);
         freed(conn, row.practitioner_id, (row.occupied_from, row.occupied_until), ledger).await?;
+        ledger.others.push(row);
     }
     Ok(())
 }
 
-async fn insert(conn: &mut Conn, wanted: &[(usize, &Job, &NewBooking)]) -> QueryResult<Vec<Uuid>> {
-    fn column<T>(
-        wanted: &[(usize, &Job, &NewBooking)],
-        value: impl Fn(&Job, &NewBooking) -> T,
-    ) -> Vec<T> {
-        wanted.iter().map(|(_, job, new)| value(job, new)).collect()
+async fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> QueryResult<Vec<Uuid>> {
+    /// One column of all rows.
+    fn column<'a, ST, T>(
+        rows: &[Row<'a>],
+        value: impl Fn(&'a NewBooking) -> T,
+    ) -> AsExprOf<Vec<T>, Array<ST>>
+    where
+        ST: SqlType + TypedExpressionType,
+        Array<ST>: TypedExpressionType,
+        Vec<T>: AsExpression<Array<ST>>,
+    {
+        rows.iter().map(|row| value(row.new)).collect::<Vec<T>>().into_sql::<Array<ST>>()
     }
-    let winners: Vec<Winner> = sql_query(INSERT)
-        .bind::<Array<SqlUuid>, _>(column(wanted, |_, n| n.id))
-        .bind::<Array<SqlUuid>, _>(column(wanted, |_, n| n.seeker_id))
-        .bind::<Array<SqlUuid>, _>(column(wanted, |j, _| j.practitioner_id))
-        .bind::<Array<SqlUuid>, _>(column(wanted, |_, n| n.service_id))
-        .bind::<Array<Timestamptz>, _>(column(wanted, |_, n| n.scheduled_at.to_diesel()))
-        .bind::<Array<Integer>, _>(column(wanted, |_, n| n.duration_minutes))
-        .bind::<Array<Timestamptz>, _>(column(wanted, |_, n| n.ends_at.to_diesel()))
-        .bind::<Array<Timestamptz>, _>(column(wanted, |_, n| n.occupied_from.to_diesel()))
-        .bind::<Array<Timestamptz>, _>(column(wanted, |_, n| n.occupied_until.to_diesel()))
-        .bind::<Array<BigInt>, _>(column(wanted, |_, n| n.total_amount))
-        .bind::<Array<BigInt>, _>(column(wanted, |_, n| n.commission_amount))
-        .bind::<Array<Text>, _>(column(wanted, |_, n| n.currency.clone()))
-        .bind::<Array<Text>, _>(column(wanted, |_, n| n.placement.status().as_str()))
-        .bind::<Array<Nullable<Double>>, _>(column(wanted, |_, n| match n.placement {
-            Placement::Hold(seconds) => Some(seconds),
-            Placement::Pending | Placement::Confirmed => None,
-        }))
-        .bind::<Array<Nullable<Text>>, _>(column(wanted, |_, n| n.notes.clone()))
-        .load(conn)
-        .await?;
-    Ok(winners.into_iter().map(|w| w.id).collect())
+    let held = |n: &NewBooking| match n.placement {
+        Placement::Hold(seconds) => Some(seconds),
+        Placement::Pending | Placement::Confirmed => None,
+    };
+    let practitioners: Vec<Uuid> = rows.iter().map(|row| row.practitioner_id).collect();
+    let groups: Vec<Option<Uuid>> = rows.iter().map(|row| row.group_session_id).collect();
+    let binds = (
+        column::<SqlUuid, _>(rows, |n| n.id),
+        column::<SqlUuid, _>(rows, |n| n.seeker_id),
+        practitioners.into_sql::<Array<SqlUuid>>(),
+        column::<SqlUuid, _>(rows, |n| n.service_id),
+        column::<Timestamptz, _>(rows, |n| n.scheduled_at.to_diesel()),
+        column::<Integer, _>(rows, |n| n.duration_minutes),
+        column::<Timestamptz, _>(rows, |n| n.ends_at.to_diesel()),
+        column::<Timestamptz, _>(rows, |n| n.occupied_from.to_diesel()),
+        column::<Timestamptz, _>(rows, |n| n.occupied_until.to_diesel()),
+        column::<BigInt, _>(rows, |n| n.total_amount),
+        column::<BigInt, _>(rows, |n| n.commission_amount),
+        column::<Text, _>(rows, |n| n.currency.as_str()),
+        column::<Text, _>(rows, |n| n.placement.status().as_str()),
+        column::<Nullable<Double>, _>(rows, held),
+        column::<Nullable<Text>, _>(rows, |n| n.notes.as_deref()),
+        column::<Integer, _>(rows, |n| n.seats),
+        groups.into_sql::<Array<Nullable<SqlUuid>>>(),
+        column::<Bool, _>(rows, |n| n.pending_blocks),
+        column::<Jsonb, _>(rows, |n| &n.cancellation_policy),
+        column::<Nullable<SqlUuid>, _>(rows, |n| n.series_id),
+        column::<Nullable<SqlUuid>, _>(rows, |n| n.replaces.map(|r| r.id)),
+        column::<Nullable<SqlUuid>, _>(rows, |n| n.replaces.map(|r| r.chain_id)),
+        column::<Integer, _>(rows, |n| n.replaces.map_or(0, |r| r.ical_sequence)),
+    );
+    Fixed::<_, _, SqlUuid>::new(Insert, INSERT, binds, INSERT_END).load(conn).await
 }

@@ -1,20 +1,27 @@
 //! One transaction for everything that several calendars want at once.
 //!
 //! Order inside the transaction: advisory locks in key order; holds that ran out; steps with rows
-//! that exist, in their order; new rows, all in one statement, where `ON CONFLICT DO NOTHING`
-//! lets a loser lose without failing the others; then what follows from all of it: audit trail,
-//! calendar versions, user events, notifications, pushes.
+//! that exist and whatever else needs more than one statement, in their order; new rows, all in one
+//! statement, where `ON CONFLICT DO NOTHING` lets a loser lose without failing the others; then what
+//! follows from all of it: audit trail, calendar versions, user events, notifications, pushes.
+//!
+//! A time that becomes free goes to whoever waits for it in the same transaction, see `waiting`.
 
+mod blocks;
 mod external;
+mod holds;
 mod insert;
+mod moves;
 mod news;
+mod seats;
 mod steps;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use diesel::QueryResult;
 use diesel::sql_types::{Array, BigInt};
+use diesel::{IntoSql, QueryResult};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -22,6 +29,8 @@ use uuid::Uuid;
 use super::bookings::Booking;
 use super::calendars::{self, Block, Change};
 use super::catalogue::Offer;
+use super::fixed::Fixed;
+use super::notices::Addressed;
 use super::user_events::NewUserEvent;
 use super::{Conn, bookings};
 use crate::domain::access::Role;
@@ -31,6 +40,7 @@ use crate::domain::refusal::Refusal;
 
 pub use external::Replacement;
 pub use insert::{NewBooking, Placement};
+pub use moves::Move;
 
 /// What a calendar wants committed. Every job belongs to one practitioner.
 #[derive(Debug, Clone)]
@@ -66,7 +76,22 @@ pub enum Command {
         /// How many seconds after it was made it ends at the latest.
         at_most_seconds: f64,
     },
-    /// Any step of `domain::booking`.
+    /// Bookings that belong together: all of them, or none.
+    PlaceSeries(Vec<NewBooking>),
+    /// A booking at another time, instead of the one there is.
+    Reschedule(Move),
+    /// The seeker's words to the practitioner, anew.
+    Edit {
+        /// The booking.
+        booking_id: Uuid,
+        /// The role of the one who asks.
+        role: Role,
+        /// What it says from now on.
+        notes: Option<String>,
+        /// The version that they saw, if they said so.
+        expected_version: Option<i64>,
+    },
+    /// Any step of `domain::booking` but a move, which needs to know where to.
     Step {
         /// The booking or hold.
         booking_id: Uuid,
@@ -79,10 +104,15 @@ pub enum Command {
         /// The version that they saw, if they said so.
         expected_version: Option<i64>,
     },
-    /// Close a time. Bookings in it stay.
-    Block(Block),
+    /// Close times: one, or a series. Bookings in them stay.
+    Block(Vec<Block>),
     /// Open a closed time again.
-    Unblock(Uuid),
+    Unblock {
+        /// The blocked time.
+        block_id: Uuid,
+        /// Whether all times of its series are meant.
+        whole_series: bool,
+    },
     /// Add an offer or change it. What was booked before keeps its price.
     PutOffer(Offer),
     /// Replace the weekly hours, overrides and zone.
@@ -105,14 +135,18 @@ pub enum Command {
 pub enum Outcome {
     /// The row as it now is.
     Booked(Box<Booking>),
+    /// All bookings of a series.
+    Series(Vec<Booking>),
     /// The time was taken by somebody else.
     Taken,
+    /// These starts of a series are taken; nothing of it is stored.
+    Clashes(Vec<Timestamp>),
     /// The job was refused; nothing of it is stored.
     Refused(Refusal),
-    /// The time is closed.
-    Blocked(Block),
-    /// The time is open again.
-    Unblocked(Block),
+    /// The times are closed.
+    Blocked(Vec<Block>),
+    /// The times are open again; the one that was named is the first.
+    Unblocked(Vec<Block>),
     /// The schedule has this version.
     Scheduled(i64),
     /// The busy times of a calendar elsewhere are what was read there.
@@ -141,6 +175,8 @@ pub struct Committed {
     pub outcomes: Vec<Outcome>,
     /// What the sockets are to hear, in order per channel.
     pub events: Vec<StoredEvent>,
+    /// Rows that changed besides those that the outcomes hold, as they now are.
+    pub others: Vec<Booking>,
 }
 
 /// Rules of the transaction that come from the configuration.
@@ -148,6 +184,8 @@ pub struct Committed {
 pub struct CommitRules {
     /// How long a push waits for an acknowledgement of a live device.
     pub push_window: Duration,
+    /// The platform's share of what the hub books by itself, in basis points of the price.
+    pub commission_bps: u16,
 }
 
 /// What the transaction collects on its way.
@@ -158,7 +196,12 @@ struct Ledger {
     changes: BTreeMap<Uuid, Vec<Change>>,
     hours_changed: Vec<Uuid>,
     events: Vec<NewUserEvent>,
-    notices: Vec<news::Addressed>,
+    notices: Vec<Addressed>,
+    /// Bookings whose reminders are to be written, if they are confirmed in the end.
+    agreed: Vec<Uuid>,
+    /// Bookings whose reminders are to be called off, before others are written.
+    over: Vec<Uuid>,
+    others: Vec<Booking>,
 }
 
 impl Ledger {
@@ -172,6 +215,19 @@ impl Ledger {
         let change = Change { start, end, state: state.to_owned() };
         self.changes.entry(practitioner_id).or_default().push(change);
     }
+
+    /// Takes over what a part of the transaction brought about that might have been undone.
+    fn absorb(&mut self, part: Self) {
+        self.trail.extend(part.trail);
+        for (practitioner_id, changes) in part.changes {
+            self.changes.entry(practitioner_id).or_default().extend(changes);
+        }
+        self.events.extend(part.events);
+        self.notices.extend(part.notices);
+        self.agreed.extend(part.agreed);
+        self.over.extend(part.over);
+        self.others.extend(part.others);
+    }
 }
 
 /// Commits `jobs` as one transaction.
@@ -179,9 +235,9 @@ pub async fn commit(conn: &mut Conn, rules: CommitRules, jobs: &[Job]) -> QueryR
     conn.transaction(async |conn| {
         let mut ledger = Ledger { outcomes: vec![None; jobs.len()], ..Ledger::default() };
         let practitioners = lock(conn, jobs).await?;
-        steps::lapse(conn, &practitioners, &mut ledger).await?;
+        holds::lapse(conn, rules, &practitioners, &mut ledger).await?;
         for (index, job) in jobs.iter().enumerate() {
-            steps::take(conn, index, job, &mut ledger).await?;
+            steps::take(conn, rules, index, job, &mut ledger).await?;
         }
         insert::place_all(conn, jobs, &mut ledger).await?;
         follow_up(conn, rules, ledger).await
@@ -195,10 +251,10 @@ async fn lock(conn: &mut Conn, jobs: &[Job]) -> QueryResult<Vec<Uuid>> {
     let by_key: BTreeMap<i64, Uuid> =
         jobs.iter().map(|j| (lock_key(j.practitioner_id), j.practitioner_id)).collect();
     let keys: Vec<i64> = by_key.keys().copied().collect();
-    diesel::sql_query("SELECT pg_advisory_xact_lock(k) FROM unnest($1) AS t (k)")
-        .bind::<Array<BigInt>, _>(&keys)
-        .execute(conn)
-        .await?;
+    struct Lock;
+    let keys = keys.into_sql::<Array<BigInt>>();
+    let select = "SELECT pg_advisory_xact_lock(k) FROM unnest(";
+    Fixed::<_, _, ()>::new(Lock, select, keys, ") AS t (k)").execute(conn).await?;
     let mut practitioners: Vec<Uuid> = jobs.iter().map(|j| j.practitioner_id).collect();
     practitioners.sort_unstable();
     practitioners.dedup();
@@ -222,22 +278,30 @@ async fn follow_up(
     for practitioner_id in &ledger.hours_changed {
         ledger.changes.entry(*practitioner_id).or_default();
     }
-    for (practitioner_id, changes) in &ledger.changes {
-        let hours_changed = ledger.hours_changed.contains(practitioner_id);
-        let data = serde_json::json!({ "changes": changes, "hoursChanged": hours_changed });
-        let (seq, at) = calendars::append_change(conn, *practitioner_id, &data).await?;
+    let changes: Vec<(Uuid, serde_json::Value)> = ledger
+        .changes
+        .iter()
+        .map(|(id, changes)| {
+            let hours_changed = ledger.hours_changed.contains(id);
+            (*id, serde_json::json!({ "changes": changes, "hoursChanged": hours_changed }))
+        })
+        .collect();
+    let mut data: BTreeMap<Uuid, serde_json::Value> = changes.iter().cloned().collect();
+    for new in calendars::append_changes(conn, &changes).await? {
+        let data = data.remove(&new.practitioner_id).unwrap_or_default();
         stored.push(StoredEvent {
-            channel: Channel::Calendar(*practitioner_id),
-            seq,
+            channel: Channel::Calendar(new.practitioner_id),
+            seq: new.version,
             event: "availability:changed",
-            at,
-            data: calendar_event(seq, data),
+            at: new.created_at,
+            data: calendar_event(new.version, data),
         });
     }
     news::tell(conn, rules, &mut ledger, &mut stored).await?;
     Ok(Committed {
         outcomes: ledger.outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Done)).collect(),
         events: stored,
+        others: ledger.others,
     })
 }
 
@@ -247,6 +311,17 @@ pub fn calendar_event(version: i64, mut data: serde_json::Value) -> serde_json::
         object.insert("version".to_owned(), version.into());
     }
     data
+}
+
+/// The row ended and kept its time until now: it is free again, and goes to who waits for it.
+async fn give_back(
+    conn: &mut Conn,
+    rules: CommitRules,
+    row: &Booking,
+    ledger: &mut Ledger,
+) -> QueryResult<()> {
+    freed(conn, row.practitioner_id, (row.occupied_from, row.occupied_until), ledger).await?;
+    waiting::offer(conn, rules, row, ledger).await
 }
 
 /// Notes that `span` of a calendar is free again, except where something else keeps it busy.

@@ -1,91 +1,50 @@
-//! Changes of rows that exist: holds that ran out, steps of bookings, blocked times, schedules.
+//! Jobs one by one: steps of bookings, blocked times, schedules, and what has its own file beside.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Double, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Command, Job, Ledger, Outcome, external, freed, news, reload};
+use super::insert::{self, NewBooking};
+use super::{
+    Command, CommitRules, Job, Ledger, Outcome, blocks, external, give_back, holds, moves, news,
+    reload,
+};
 use crate::domain::access::{Relation, Role};
 use crate::domain::booking::{self, Facts, Status, Step};
+use crate::domain::cancellation::Policy;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::{self, Booking};
 use crate::models::schema::bookings as table;
 use crate::models::{Conn, calendars, catalogue, practitioners};
 
-/// Flips every hold of `practitioners` that ran out, and every request that nobody answered before
-/// its session began, by the database's clock.
-pub(super) async fn lapse(
-    conn: &mut Conn,
-    practitioners: &[Uuid],
-    ledger: &mut Ledger,
-) -> QueryResult<()> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = SqlUuid)]
-        id: Uuid,
-    }
-    let rows: Vec<Row> = diesel::sql_query(
-        "UPDATE bookings SET version = version + 1,
-                status = CASE status WHEN 'held' THEN 'lapsed' ELSE 'expired' END
-          WHERE practitioner_id = ANY ($1)
-            AND (status = 'held' AND hold_expires_at <= statement_timestamp()
-                 OR status = 'pending' AND scheduled_at <= statement_timestamp()) RETURNING id",
-    )
-    .bind::<Array<SqlUuid>, _>(practitioners)
-    .load(conn)
-    .await?;
-    for Row { id } in rows {
-        let row = reload(conn, id).await?;
-        if row.status == Status::Expired.as_str() {
-            news::trail(ledger, &row, "expire", Some(Status::Pending), None, None);
-            news::expired(ledger, &row);
-        } else {
-            news::trail(ledger, &row, "lapse", Some(Status::Held), None, None);
-        }
-        freed(conn, row.practitioner_id, (row.occupied_from, row.occupied_until), ledger).await?;
-    }
-    Ok(())
-}
-
-/// Carries out `job` unless it is a `Place`, which `insert` does for all at once.
+/// Carries out `job` unless it is a `Place` without seats, which `insert` does for all at once.
 pub(super) async fn take(
     conn: &mut Conn,
+    rules: CommitRules,
     index: usize,
     job: &Job,
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
     let outcome = match &job.command {
-        Command::Place(_) => return Ok(()),
+        Command::Place(new) if new.capacity.is_none() => return Ok(()),
+        Command::Place(new) => place(conn, job, new, ledger).await?,
+        Command::PlaceSeries(wanted) => moves::series(conn, job, wanted, ledger).await?,
+        Command::Reschedule(to) => moves::reschedule(conn, rules, job, to, ledger).await?,
         Command::Lapse => Outcome::Done,
         Command::BookHold { hold_id, seeker_id, notes } => {
-            book_hold(conn, job, *hold_id, *seeker_id, notes.as_deref(), ledger).await?
+            holds::book_hold(conn, job, (*hold_id, *seeker_id), notes.as_deref(), ledger).await?
         }
         Command::ExtendHold { hold_id, seeker_id, by_seconds, at_most_seconds } => {
             let seconds = (*by_seconds, *at_most_seconds);
-            extend_hold(conn, job, *hold_id, *seeker_id, seconds, ledger).await?
+            holds::extend(conn, job, (*hold_id, *seeker_id), seconds, ledger).await?
         }
-        Command::Step { booking_id, .. } => match bookings::lock(conn, *booking_id).await? {
-            Some(row) if row.practitioner_id == job.practitioner_id => {
-                step(conn, job, &row, ledger).await?
-            }
-            _ => Outcome::Refused(Refusal::NotFound("booking")),
-        },
-        Command::Block(block) => {
-            calendars::insert_block(conn, job.practitioner_id, block).await?;
-            ledger.changed(job.practitioner_id, block.starts_at, block.ends_at, "busy");
-            Outcome::Blocked(block.clone())
+        Command::Step { booking_id, .. } | Command::Edit { booking_id, .. } => {
+            change(conn, rules, job, *booking_id, ledger).await?
         }
-        Command::Unblock(id) => {
-            match calendars::remove_block(conn, job.practitioner_id, *id).await? {
-                Some(block) => {
-                    let span = (block.starts_at, block.ends_at);
-                    freed(conn, job.practitioner_id, span, ledger).await?;
-                    Outcome::Unblocked(block)
-                }
-                None => Outcome::Refused(Refusal::NotFound("block")),
-            }
+        Command::Block(times) => blocks::block(conn, job, times, ledger).await?,
+        Command::Unblock { block_id, whole_series } => {
+            blocks::unblock(conn, job, *block_id, *whole_series, ledger).await?
         }
         Command::ReplaceExternal(wanted) => external::replace(conn, job, wanted, ledger).await?,
         Command::RemoveExternal(id) => external::remove(conn, job, *id, ledger).await?,
@@ -123,88 +82,80 @@ async fn put_schedule(
     }
 }
 
-/// A hold becomes a booking if it is its owner's and has not run out.
-async fn book_hold(
+/// One booking with seats.
+async fn place(
     conn: &mut Conn,
     job: &Job,
-    hold_id: Uuid,
-    seeker_id: Uuid,
-    notes: Option<&str>,
+    new: &NewBooking,
     ledger: &mut Ledger,
 ) -> QueryResult<Outcome> {
-    let row = bookings::lock(conn, hold_id).await?;
-    let Some(row) =
-        row.filter(|r| r.seeker_id == seeker_id && r.practitioner_id == job.practitioner_id)
-    else {
-        return Ok(Outcome::Refused(Refusal::NotFound("hold")));
+    let Some(row) = insert::place_one(conn, job.practitioner_id, new, ledger).await? else {
+        return Ok(Outcome::Taken);
     };
-    match Status::parse(&row.status) {
-        Some(Status::Held) => {}
-        Some(Status::Lapsed | Status::Released) => {
-            return Ok(Outcome::Refused(Refusal::HoldExpired));
-        }
-        Some(_) | None => return Ok(Outcome::Refused(Refusal::AlreadyExists("booking"))),
-    }
-    let instant = catalogue::offers_of(conn, row.practitioner_id, false)
-        .await?
-        .into_iter()
-        .any(|(offer, _)| offer.service_id == row.service_id && offer.instant_confirm);
-    let status = if instant { Status::Confirmed } else { Status::Pending };
-    diesel::update(table::table.find(hold_id))
-        .set((
-            table::status.eq(status.as_str()),
-            table::hold_expires_at.eq(None::<jiff_diesel::Timestamp>),
-            table::notes.eq(notes),
-            table::version.eq(table::version + 1),
-        ))
-        .execute(conn)
-        .await?;
-    let row = reload(conn, hold_id).await?;
-    news::trail(ledger, &row, "book", Some(Status::Held), job.actor, None);
-    news::booked(ledger, &row, status);
+    news::placed(ledger, job.actor, &row, new.placement);
     Ok(Outcome::Booked(Box::new(row)))
 }
 
-/// A hold that still stands is kept longer, once.
-async fn extend_hold(
+/// What is done to a booking that exists.
+async fn change(
     conn: &mut Conn,
+    rules: CommitRules,
     job: &Job,
-    hold_id: Uuid,
-    seeker_id: Uuid,
-    (by, at_most): (f64, f64),
+    booking_id: Uuid,
     ledger: &mut Ledger,
 ) -> QueryResult<Outcome> {
-    let row = bookings::lock(conn, hold_id).await?;
-    let Some(row) =
-        row.filter(|r| r.seeker_id == seeker_id && r.practitioner_id == job.practitioner_id)
-    else {
-        return Ok(Outcome::Refused(Refusal::NotFound("hold")));
+    match bookings::lock(conn, booking_id).await? {
+        Some(row) if row.practitioner_id == job.practitioner_id => match &job.command {
+            Command::Edit { .. } => edit(conn, job, &row, ledger).await,
+            _ => step(conn, rules, job, &row, ledger).await,
+        },
+        _ => Ok(Outcome::Refused(Refusal::NotFound("booking"))),
+    }
+}
+
+async fn edit(
+    conn: &mut Conn,
+    job: &Job,
+    row: &Booking,
+    ledger: &mut Ledger,
+) -> QueryResult<Outcome> {
+    let Command::Edit { role, notes, expected_version, .. } = &job.command else {
+        return Ok(Outcome::Done);
     };
-    if row.status != Status::Held.as_str() {
-        return Ok(Outcome::Refused(Refusal::HoldExpired));
+    let (facts, relation) = match known(row, job.actor) {
+        Ok(known) => known,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+    if let Err(refusal) =
+        booking::may_edit(facts, *role, relation).and_then(|()| is_version(row, *expected_version))
+    {
+        return Ok(Outcome::Refused(refusal));
     }
-    let extended = diesel::sql_query(
-        "UPDATE bookings SET hold_extended = true, version = version + 1,
-                hold_expires_at = least(hold_expires_at + make_interval(secs => $2),
-                                        created_at + make_interval(secs => $3))
-          WHERE id = $1 AND NOT hold_extended",
-    )
-    .bind::<SqlUuid, _>(hold_id)
-    .bind::<Double, _>(by)
-    .bind::<Double, _>(at_most)
-    .execute(conn)
-    .await?;
-    if extended == 0 {
-        let (state, version) = (Status::Held.as_str(), row.version);
-        return Ok(Outcome::Refused(Refusal::InvalidTransition { state, version }));
-    }
-    let row = reload(conn, hold_id).await?;
-    news::trail(ledger, &row, "extend", Some(Status::Held), job.actor, None);
-    Ok(Outcome::Booked(Box::new(row)))
+    diesel::update(table::table.find(row.id))
+        .set((table::notes.eq(notes.as_deref()), table::version.eq(table::version + 1)))
+        .execute(conn)
+        .await?;
+    let edited = reload(conn, row.id).await?;
+    news::trail(ledger, Some(row), &edited, "edit", job.actor, None);
+    news::edited(ledger, &edited);
+    Ok(Outcome::Booked(Box::new(edited)))
+}
+
+/// What a step writes besides the state.
+#[derive(Default)]
+struct Written<'a> {
+    cancellation_reason: Option<&'a str>,
+    session_notes: Option<&'a str>,
+    /// What the audit trail says.
+    why: Option<&'a str>,
+    refund_percent: Option<i16>,
+    /// Whether calendars of both sides must take notice.
+    sequence: i32,
 }
 
 async fn step(
     conn: &mut Conn,
+    rules: CommitRules,
     job: &Job,
     row: &Booking,
     ledger: &mut Ledger,
@@ -213,22 +164,21 @@ async fn step(
         return Ok(Outcome::Done);
     };
     let now = Timestamp::from(statement_time(conn).await?);
-    let (from, to) = match decide(row, *step, *role, job.actor, *expected_version, now) {
+    let (_, to) = match decide(row, *step, *role, job.actor, *expected_version, now) {
         Ok(states) => states,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
-    let (mut cancelled_for, mut session_notes, mut why) = (None, None, reason.as_deref());
-    match step {
-        // Notes of a session are the practitioner's; the audit trail is for both sides.
-        Step::End => session_notes = why.take(),
-        Step::Cancel | Step::Decline => cancelled_for = why,
-        Step::Release | Step::Confirm | Step::Start | Step::NoShow => {}
+    if *step == Step::Confirm && !row.blocks && bookings::is_taken(conn, row).await? {
+        return Ok(Outcome::Refused(Refusal::SlotTaken));
     }
+    let written = written(row, *step, to, job.actor, reason.as_deref(), now);
     diesel::update(table::table.find(row.id))
         .set((
             table::status.eq(to.as_str()),
-            table::cancellation_reason.eq(cancelled_for),
-            table::session_notes.eq(session_notes),
+            table::cancellation_reason.eq(written.cancellation_reason),
+            table::session_notes.eq(written.session_notes),
+            table::refund_percent.eq(written.refund_percent),
+            table::ical_sequence.eq(table::ical_sequence + written.sequence),
             table::version.eq(table::version + 1),
         ))
         .execute(conn)
@@ -236,16 +186,71 @@ async fn step(
     if *step == Step::End {
         practitioners::count_session(conn, row.practitioner_id).await?;
     }
-    let row = reload(conn, row.id).await?;
-    news::trail(ledger, &row, step.as_str(), Some(from), job.actor, why);
-    if !to.blocks() {
-        freed(conn, row.practitioner_id, (row.occupied_from, row.occupied_until), ledger).await?;
+    let after = reload(conn, row.id).await?;
+    news::trail(ledger, Some(row), &after, step.as_str(), job.actor, written.why);
+    match (row.blocks, after.blocks) {
+        (true, false) => give_back(conn, rules, &after, ledger).await?,
+        (false, true) => {
+            let (start, end) = (after.occupied_from, after.occupied_until);
+            ledger.changed(after.practitioner_id, start, end, "busy");
+        }
+        _ => {}
     }
-    news::stepped(ledger, &row, *step, job.actor);
-    Ok(Outcome::Booked(Box::new(row)))
+    news::stepped(ledger, &after, *step, job.actor);
+    Ok(Outcome::Booked(Box::new(after)))
 }
 
-fn decide(
+fn written<'a>(
+    row: &Booking,
+    step: Step,
+    to: Status,
+    actor: Option<Uuid>,
+    reason: Option<&'a str>,
+    now: Timestamp,
+) -> Written<'a> {
+    let mut written = Written {
+        why: reason,
+        refund_percent: to.refund_percent().map(i16::from),
+        ..Written::default()
+    };
+    match step {
+        // Notes of a session are the practitioner's; the audit trail is for both sides.
+        Step::End => written.session_notes = written.why.take(),
+        Step::Cancel | Step::Decline => {
+            written.cancellation_reason = reason;
+            written.sequence = 1;
+            if let (Step::Cancel, Ok((facts, relation))) = (step, known(row, actor)) {
+                let policy: Policy =
+                    serde_json::from_value(row.cancellation_policy.clone()).unwrap_or_default();
+                let percent = booking::cancel_percent(facts, &policy, relation, now);
+                written.refund_percent = Some(i16::from(percent));
+            }
+        }
+        Step::Release | Step::Confirm | Step::Reschedule | Step::Start | Step::NoShow => {}
+    }
+    written
+}
+
+/// What a decision needs to know of the row and of who asks.
+fn known(row: &Booking, actor: Option<Uuid>) -> Result<(Facts, Relation), Refusal> {
+    let status = Status::parse(&row.status).ok_or(Refusal::NotFound("booking"))?;
+    let facts = Facts { status, version: row.version, starts_at: row.scheduled_at };
+    let relation = Relation {
+        owner: actor == Some(row.seeker_id),
+        practitioner: actor == Some(row.practitioner_user_id),
+    };
+    Ok((facts, relation))
+}
+
+fn is_version(row: &Booking, expected: Option<i64>) -> Result<(), Refusal> {
+    if expected.is_some_and(|v| v != row.version) {
+        return Err(Refusal::VersionConflict { current: row.version });
+    }
+    Ok(())
+}
+
+/// The states that the step leads from and to, or why it is refused.
+pub(super) fn decide(
     row: &Booking,
     step: Step,
     role: Role,
@@ -253,17 +258,10 @@ fn decide(
     expected_version: Option<i64>,
     now: Timestamp,
 ) -> Result<(Status, Status), Refusal> {
-    let status = Status::parse(&row.status).ok_or(Refusal::NotFound("booking"))?;
-    let facts = Facts { status, version: row.version, starts_at: row.scheduled_at };
-    let relation = Relation {
-        owner: actor == Some(row.seeker_id),
-        practitioner: actor == Some(row.practitioner_user_id),
-    };
+    let (facts, relation) = known(row, actor)?;
     let to = booking::decide(facts, step, role, relation, now)?;
-    if expected_version.is_some_and(|v| v != row.version) {
-        return Err(Refusal::VersionConflict { current: row.version });
-    }
-    Ok((status, to))
+    is_version(row, expected_version)?;
+    Ok((facts.status, to))
 }
 
 pub(super) async fn statement_time(conn: &mut Conn) -> QueryResult<jiff_diesel::Timestamp> {

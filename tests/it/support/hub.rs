@@ -101,8 +101,17 @@ impl TestHub {
             });
         });
         let address = address.await.expect("the hub starts");
+        let mut hub = Self::at(address, database_url);
+        (hub.stop, hub.thread) = (Some(stop), Some(thread));
+        hub
+    }
+
+    /// A hub that runs elsewhere: somebody else starts and stops it.
+    pub(super) fn at(address: SocketAddr, database_url: String) -> Self {
+        // The hub does so in its own process; there it may have been done already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { address, database_url, client, stop: Some(stop), thread: Some(thread) }
+        Self { address, database_url, client, stop: None, thread: None }
     }
 
     /// Stops the hub and waits until it has.

@@ -5,7 +5,7 @@
 //! and a static is never dropped.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +20,7 @@ const TEMPLATE: &str = "template_hub";
 
 struct Server {
     postgres: PrivatePostgres,
+    log: PathBuf,
     runtime: Runtime,
     /// Holds the pipe whose end tells it to sweep.
     _sweeper: Child,
@@ -48,7 +49,7 @@ fn start_server() -> Server {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let dir = tempfile::Builder::new().prefix("hub-tests-").tempdir().unwrap().keep();
-    let sweeper = sweep_after_us(&dir);
+    let (sweeper, log) = (sweep_after_us(&dir), dir.join("postgres.log"));
     let mut options = Options::new(dir);
     options.durable = false;
     options.max_connections = 400;
@@ -60,7 +61,7 @@ fn start_server() -> Server {
         migrations::run(conn, Direction::Up).await.unwrap();
         server
     });
-    Server { postgres, runtime, _sweeper: sweeper }
+    Server { postgres, log, runtime, _sweeper: sweeper }
 }
 
 /// In a group of its own, so that Ctrl-C does not end it before it has swept; with no output, so
@@ -111,4 +112,17 @@ fn create(options: &str) -> String {
 /// A connection to a test's database, for looking at what is stored.
 pub async fn connect(url: &str) -> AsyncPgConnection {
     AsyncPgConnection::establish(url).await.unwrap()
+}
+
+/// What PostgreSQL logged about the database of `url`, line by line: errors, deadlocks, waits for
+/// locks of more than a second.
+pub fn log_of(url: &str) -> Vec<String> {
+    let database = url.rsplit('/').next().unwrap();
+    // Each line begins with a time, the process in brackets, and the database.
+    let is_of = |line: &&str| {
+        let rest = line.split_once("] ").map_or("", |(_, rest)| rest);
+        rest.split(' ').next() == Some(database)
+    };
+    let log = std::fs::read(&server().log).unwrap();
+    String::from_utf8_lossy(&log).lines().filter(is_of).map(ToOwned::to_owned).collect()
 }

@@ -1,0 +1,134 @@
+//! Durable bookings per second over the hub, beside single rows per second by pgbench into the same
+//! table of the same PostgreSQL, in turns.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::client::request;
+use super::load::{Outcome, Until, run as load};
+use super::world::{World, slot};
+use super::{Setup, median};
+
+#[derive(Args)]
+pub struct Options {
+    /// Connections to the hub, each with one request under way.
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+    /// Seconds of each turn.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Turns of each side, after one that does not count.
+    #[arg(long, default_value_t = 4)]
+    turns: usize,
+    #[arg(long, default_value_t = 200)]
+    practitioners: usize,
+    #[arg(long, default_value_t = 400)]
+    seekers: usize,
+    /// Clients of pgbench.
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+}
+
+/// Runs it; whether the hub booked at least as much as pgbench inserted.
+pub async fn run(options: &Options, setup: &Setup) -> bool {
+    let world = World::start(options.practitioners, options.seekers, setup).await;
+    for name in ["fsync", "synchronous_commit", "full_page_writes"] {
+        let row = world.sql.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
+        println!("{name} = {}", row.get::<_, String>(0));
+    }
+    let (mut booked, mut inserted, mut ratios) = (0, Vec::new(), Vec::new());
+    let mut over_hub = Vec::new();
+    for turn in 0..=options.turns {
+        world.sql.batch_execute("CHECKPOINT").await.unwrap();
+        let hub = over_the_hub(&world, options, booked).await;
+        booked += hub.requests();
+        assert_eq!(hub.of(201), hub.requests(), "free slots were refused: {}", hub.summary());
+        world.sql.batch_execute("CHECKPOINT").await.unwrap();
+        let rows = by_pgbench(&world, options).await;
+        let rate = hub.rate(hub.of(201));
+        println!("turn {turn}: hub {}", hub.summary());
+        println!("        pgbench {rows:.0} rows/s; ratio {:.2}", rate / rows);
+        if turn > 0 {
+            over_hub.push(rate);
+            inserted.push(rows);
+            ratios.push(rate / rows);
+        }
+    }
+    let stored =
+        world.number("SELECT count(*) FROM bookings WHERE scheduled_at < '2030-01-01'").await;
+    assert_eq!(usize::try_from(stored).unwrap(), booked, "an answer 201 without a row");
+    println!("{booked} answers 201, {stored} rows");
+    let ratio = median(ratios);
+    println!(
+        "median: hub {:.0} bookings/s, pgbench {:.0} rows/s, ratio hub/pgbench {ratio:.2} (goal 1.00)",
+        median(over_hub),
+        median(inserted)
+    );
+    world.stop(setup.keep).await;
+    ratio >= 1.0
+}
+
+/// Books free slots, the practitioners in turn, from the `from`th slot on.
+async fn over_the_hub(world: &World, options: &Options, from: usize) -> Outcome {
+    let until = Until::Time(Duration::from_secs(options.seconds));
+    load(world.address, options.connections, until, None, |n| {
+        let n = from + n;
+        let practice = world.practitioners[n % world.practitioners.len()];
+        let body = json!({ "practitionerId": practice, "serviceId": world.service_id,
+            "startsAt": slot(n / world.practitioners.len()) });
+        // Neighbours in time are different people.
+        let token = &world.tokens[n * 7 % world.tokens.len()];
+        request("POST", "/v1/bookings", token, &body.to_string())
+    })
+    .await
+}
+
+/// Rows per second that pgbench inserted, by count.
+async fn by_pgbench(world: &World, options: &Options) -> f64 {
+    const ROWS: &str = "SELECT count(*) FROM bookings WHERE scheduled_at >= '2030-01-01'";
+    let before = world.number(ROWS).await;
+    let output = Command::new(pgbench())
+        .args([
+            "-n",
+            "-M",
+            "prepared",
+            "-j",
+            "2",
+            "-f",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/benches/hub/booking.sql"),
+        ])
+        .args(["-c", &options.clients.to_string(), "-T", &options.seconds.to_string()])
+        .args(["-D", &format!("practices={}", options.practitioners)])
+        .args(["-D", &format!("seekers={}", options.seekers)])
+        .args(["-D", &format!("service={}", world.service_id)])
+        .args(["-U", "hub", "-h", world.postgres.socket_dir().to_str().unwrap(), "hub"])
+        .output()
+        .expect("pgbench of PostgreSQL is needed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let number = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let (rate, transactions) =
+        (number("tps = "), number("number of transactions actually processed: "));
+    let rows = (world.number(ROWS).await - before) as f64;
+    // Two that met in the same hour are one row.
+    assert!(rows / transactions > 0.97, "{rows} rows of {transactions} transactions");
+    rate * rows / transactions
+}
+
+/// On PATH, or where Debian puts it.
+fn pgbench() -> PathBuf {
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = std::env::split_paths(&on_path).collect();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        places.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    let program = places.into_iter().map(|dir| dir.join("pgbench")).find(|p| p.is_file());
+    program.expect("pgbench of PostgreSQL is needed")
+}

@@ -1,0 +1,87 @@
+//! Who waits for a slot. Offering one is part of the transaction that frees it, see
+//! `calendar_commit::waiting`.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use jiff::Timestamp;
+use jiff_diesel::ToDiesel;
+use uuid::Uuid;
+
+use super::Conn;
+use super::schema::waitlist;
+
+/// An entry of the waiting list.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = waitlist, check_for_backend(diesel::pg::Pg))]
+pub struct Entry {
+    pub id: Uuid,
+    pub seeker_id: Uuid,
+    pub practitioner_id: Uuid,
+    pub service_id: Uuid,
+    /// The session has to lie between these.
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub from_at: Timestamp,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub until_at: Timestamp,
+    /// `waiting`, `offered`, `booked`, `missed` or `left`.
+    pub status: String,
+    /// The hold that was offered.
+    pub hold_id: Option<Uuid>,
+    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    pub created_at: Timestamp,
+}
+
+/// Adds `entry`, which waits.
+pub async fn insert(conn: &mut Conn, entry: &Entry) -> QueryResult<()> {
+    diesel::insert_into(waitlist::table)
+        .values((
+            waitlist::id.eq(entry.id),
+            waitlist::seeker_id.eq(entry.seeker_id),
+            waitlist::practitioner_id.eq(entry.practitioner_id),
+            waitlist::service_id.eq(entry.service_id),
+            waitlist::from_at.eq(entry.from_at.to_diesel()),
+            waitlist::until_at.eq(entry.until_at.to_diesel()),
+            waitlist::created_at.eq(entry.created_at.to_diesel()),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The entries of `seeker_id` whose time is not over, the newest first, at most `limit`.
+pub async fn of_seeker(
+    conn: &mut Conn,
+    seeker_id: Uuid,
+    now: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<Entry>> {
+    waitlist::table
+        .filter(waitlist::seeker_id.eq(seeker_id))
+        .filter(waitlist::until_at.gt(now.to_diesel()))
+        .order((waitlist::created_at.desc(), waitlist::id.desc()))
+        .limit(limit)
+        .select(Entry::as_select())
+        .load(conn)
+        .await
+}
+
+/// How many entries of `seeker_id` wait for a time that is not over.
+pub async fn count_waiting(conn: &mut Conn, seeker_id: Uuid, now: Timestamp) -> QueryResult<i64> {
+    waitlist::table
+        .filter(waitlist::seeker_id.eq(seeker_id))
+        .filter(waitlist::status.eq("waiting"))
+        .filter(waitlist::until_at.gt(now.to_diesel()))
+        .count()
+        .get_result(conn)
+        .await
+}
+
+/// Takes the seeker off the list; false if there is no such entry of theirs that waits.
+pub async fn leave(conn: &mut Conn, id: Uuid, seeker_id: Uuid) -> QueryResult<bool> {
+    let entry = waitlist::table
+        .find(id)
+        .filter(waitlist::seeker_id.eq(seeker_id))
+        .filter(waitlist::status.eq("waiting"));
+    let left = diesel::update(entry).set(waitlist::status.eq("left")).execute(conn).await?;
+    Ok(left > 0)
+}
