@@ -2,7 +2,8 @@
 //!
 //! The floors, from the ground up; each knows only the ones before it (`tests/it/architecture.rs`
 //! reads the `use` lines and fails when one looks up): `domain`, `models`, `actors`, `services`,
-//! then `http` and `jobs`. Ports to the outside (`push`, `bus`, `postgres`) stand beside them.
+//! then `http` and `jobs`. Ports to the outside (`outbound`, `push`, `bus`, `postgres`) stand
+//! beside them.
 
 pub mod actors;
 pub mod app;
@@ -12,6 +13,7 @@ pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod models;
+pub mod outbound;
 pub mod postgres;
 pub mod push;
 pub mod services;

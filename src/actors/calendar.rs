@@ -173,10 +173,12 @@ impl CalendarActor {
                 Outcome::Taken
                 | Outcome::Clashes(_)
                 | Outcome::Scheduled(_)
-                | Outcome::Refused(Refusal::SlotUnavailable(_)),
+                | Outcome::Refused(Refusal::SlotUnavailable(_))
+                | Outcome::External { changed: true },
             )
             | Err(Error::Fault(_)) => self.reload(ctx),
-            Ok(Outcome::Refused(_) | Outcome::Done) | Err(Error::Refused(_)) => {}
+            Ok(Outcome::Refused(_) | Outcome::External { changed: false } | Outcome::Done)
+            | Err(Error::Refused(_)) => {}
         }
         self.arm(ctx);
     }

@@ -153,6 +153,7 @@ pub(super) fn booked(outcome: Outcome) -> Result<Booking> {
         | Outcome::Scheduled(_)
         | Outcome::Series(_)
         | Outcome::Clashes(_)
+        | Outcome::External { .. }
         | Outcome::Done => Err(Error::Fault("a booking had another outcome".to_owned())),
     }
 }

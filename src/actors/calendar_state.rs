@@ -21,7 +21,7 @@ use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{LimitCheck, NewBooking};
 use crate::models::calendars::{Block, BusyRow};
 use crate::models::catalogue::Offer;
-use crate::models::{Conn, calendars, catalogue, practitioners};
+use crate::models::{Conn, calendars, catalogue, external_calendars, practitioners};
 
 /// How far back busy times are kept: what a grid may count from, and the longest buffers.
 fn kept_from(now: Timestamp) -> Timestamp {
@@ -73,8 +73,12 @@ impl CalendarState {
         let from = kept_from(now);
         let rows = calendars::busy_after(conn, id, from).await?;
         let blocks = calendars::blocks_after(conn, id, from).await?;
-        let busy =
-            rows.iter().filter_map(busy_of_row).chain(blocks.iter().filter_map(busy_of_block));
+        let events = external_calendars::busy_after(conn, id, from).await?;
+        let busy = rows
+            .iter()
+            .filter_map(busy_of_row)
+            .chain(blocks.iter().filter_map(busy_of_block))
+            .chain(events.into_iter().map(busy_of_event));
         Ok(Self {
             practitioner_user_id,
             version,
@@ -339,4 +343,8 @@ fn hold_of_row(row: &BusyRow) -> Option<(Uuid, (Uuid, Timestamp))> {
 fn busy_of_block(block: &Block) -> Option<Busy> {
     let time = Interval::new(block.starts_at, block.ends_at).ok()?;
     Some(Busy::new(block.id.as_u128(), time, Buffers::default(), BusyKind::Blocked))
+}
+
+fn busy_of_event((id, time): (Uuid, Interval)) -> Busy {
+    Busy::new(id.as_u128(), time, Buffers::default(), BusyKind::External)
 }

@@ -2,6 +2,7 @@
 //! the same way, by every test.
 
 mod keys;
+mod ports;
 mod server;
 
 use std::net::SocketAddr;
@@ -27,21 +28,23 @@ use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
 use crate::config::{Config, ConfigError};
 use crate::domain::channel::Channel;
 use crate::jobs::deliver::Deliverer;
+use crate::jobs::import::Importer;
 use crate::jobs::remind::Reminder;
-use crate::jobs::{deliver, remind, sweep};
+use crate::jobs::{deliver, import, remind, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
+use crate::outbound::{EndpointPolicy, FeedReader};
 use crate::postgres::{self, PrivatePostgres};
-use crate::push::{
-    EndpointPolicy, Fcm, FcmConfig, Push, SetupError, VapidKeys, WebPush, WebPushConfig,
-};
+use crate::push::{Push, SetupError};
 use crate::services::auth::{Auth, Passwords, TokenRules};
 use crate::services::bookings::Bookings;
 use crate::services::catalogue::Catalogue;
 use crate::services::chat::Chat;
 use crate::services::demo::Demo;
+use crate::services::external_calendars::ExternalCalendars;
 use crate::services::inbox::Inbox;
+use crate::services::invites::Invites;
 use crate::services::practices::Practices;
 use crate::services::preferences::NotificationPreferences;
 use crate::services::reviews::Reviews;
@@ -159,6 +162,8 @@ pub struct Services {
     pub users: web::Data<Users>,
     pub catalogue: web::Data<Catalogue>,
     pub practices: web::Data<Practices>,
+    pub external_calendars: web::Data<ExternalCalendars>,
+    pub invites: web::Data<Invites>,
     pub bookings: web::Data<Bookings>,
     pub waitlist: web::Data<Waitlist>,
     pub chat: web::Data<Chat>,
@@ -192,6 +197,8 @@ struct World {
     passwords: Passwords,
     push: Arc<Push>,
     endpoints: EndpointPolicy,
+    /// Where calendars that are imported may lie.
+    feeds: EndpointPolicy,
 }
 
 impl Hub {
@@ -217,6 +224,13 @@ impl Hub {
             push: world.push.clone(),
             endpoints: world.endpoints,
         };
+        let importer = Importer {
+            pool: world.pool.clone(),
+            calendars: world.calendars.clone(),
+            reader: Arc::new(FeedReader::new(world.feeds).map_err(|_| SetupError::HttpClient)?),
+            sources: world.feeds,
+            every: config.import.every,
+        };
         let reminder = Reminder {
             pool: world.pool.clone(),
             fanout: world.fanout.clone(),
@@ -225,6 +239,7 @@ impl Hub {
         let jobs = vec![
             tokio::spawn(remind::run(reminder, stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
+            tokio::spawn(import::run(importer, stop.clone())),
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
         ];
         let World { pool, passwords, fanout, .. } = world;
@@ -299,12 +314,20 @@ impl World {
             .await
             .map_err(|e| StartError::Passwords(Error::Fault(e.to_string())))?
             .map_err(StartError::Passwords)?;
-        let push = Arc::new(push(config)?);
-        let endpoints = match config.push.allow_private_endpoints {
-            true => EndpointPolicy::Any,
-            false => EndpointPolicy::PublicHttps,
-        };
-        Ok(Self { pool, fanout, calendars, conversations, presence, passwords, push, endpoints })
+        let push = Arc::new(ports::push(config)?);
+        let endpoints = ports::endpoint_policy(config.push.allow_private_endpoints);
+        let feeds = ports::endpoint_policy(config.import.allow_private);
+        Ok(Self {
+            pool,
+            fanout,
+            calendars,
+            conversations,
+            presence,
+            passwords,
+            push,
+            endpoints,
+            feeds,
+        })
     }
 
     fn services(&self, config: &Config) -> Result<Services, StartError> {
@@ -321,11 +344,14 @@ impl World {
         let bookings = Bookings::new(pool(), self.calendars.clone(), config.booking.hold_ttl);
         let inbox = Inbox::new(pool(), self.fanout.clone(), self.push.clone(), self.endpoints);
         let reviews = Reviews::new(pool(), self.fanout.clone(), config.push.window);
+        let external = ExternalCalendars::new(pool(), self.calendars.clone(), self.feeds);
         Ok(Services {
             auth: web::Data::new(auth),
             users: web::Data::new(Users::new(pool())),
             catalogue: web::Data::new(Catalogue::new(pool())),
             practices: web::Data::new(Practices::new(pool(), self.calendars.clone())),
+            external_calendars: web::Data::new(external),
+            invites: web::Data::new(Invites::new(pool())),
             bookings: web::Data::new(bookings),
             waitlist: web::Data::new(Waitlist::new(pool(), self.calendars.clone())),
             chat: web::Data::new(chat),
@@ -354,33 +380,4 @@ async fn connect_bus(config: &Config) -> Result<(Fanout, Arc<OnceLock<Calendars>
     })
     .await?;
     Ok((fanout.with_bus(Bus::Redis(bus)), known))
-}
-
-fn push(config: &Config) -> Result<Push, StartError> {
-    let timeout = std::time::Duration::from_secs(15);
-    let endpoints = match config.push.allow_private_endpoints {
-        true => EndpointPolicy::Any,
-        false => EndpointPolicy::PublicHttps,
-    };
-    let web_push = WebPush::new(WebPushConfig {
-        vapid: VapidKeys::load(&keys::vapid_private_key(config)?)?,
-        subject: config.push.vapid_subject.clone(),
-        endpoints,
-        timeout,
-    })?;
-    let fcm = match &config.push.fcm_credentials {
-        Some(path) => {
-            let json = std::fs::read_to_string(path).map_err(|_| {
-                ConfigError::new("FCM_CREDENTIALS_FILE", "the path of a readable file")
-            })?;
-            Some(Fcm::new(FcmConfig {
-                service_account_json: json.into(),
-                project: config.push.fcm_project.clone(),
-                base_url: config.push.fcm_base_url.clone(),
-                timeout,
-            })?)
-        }
-        None => None,
-    };
-    Ok(Push::new(Some(web_push), fcm))
 }

@@ -70,6 +70,8 @@ pub(super) fn start(
             .app_data(services.users.clone())
             .app_data(services.catalogue.clone())
             .app_data(services.practices.clone())
+            .app_data(services.external_calendars.clone())
+            .app_data(services.invites.clone())
             .app_data(services.bookings.clone())
             .app_data(services.waitlist.clone())
             .app_data(services.chat.clone())

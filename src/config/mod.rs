@@ -21,6 +21,7 @@ pub struct Config {
     pub redis_url: Option<SecretString>,
     pub auth: AuthConfig,
     pub booking: BookingConfig,
+    pub import: ImportConfig,
     pub sockets: SocketConfig,
     pub push: PushConfig,
     pub log: LogConfig,
@@ -78,6 +79,16 @@ pub struct BookingConfig {
     pub commission_bps: u16,
 }
 
+/// Calendars elsewhere.
+#[derive(Debug, Clone)]
+pub struct ImportConfig {
+    /// Between two readings of one. Too short: their hosts refuse. Too long: times that are taken
+    /// there are bookable here.
+    pub every: Duration,
+    /// Whether they may lie at private addresses and be read by plain HTTP. For trying things out.
+    pub allow_private: bool,
+}
+
 /// WebSockets and presence.
 #[derive(Debug, Clone)]
 pub struct SocketConfig {
@@ -122,6 +133,14 @@ impl Config {
             booking: BookingConfig {
                 hold_ttl: env.seconds("HOLD_TTL_SECONDS", 300, 1..=900)?,
                 commission_bps: env.number("COMMISSION_BPS", 1_500, 0..=10_000)?,
+            },
+            import: ImportConfig {
+                every: env.seconds("CALENDAR_IMPORT_SECONDS", 900, 60..=86_400)?,
+                allow_private: env.choice(
+                    "CALENDAR_ALLOW_PRIVATE_FEEDS",
+                    "false",
+                    &["true", "false"],
+                )? == "true",
             },
             sockets: SocketConfig {
                 heartbeat: env.seconds("WS_HEARTBEAT_SECONDS", 25, 1..=300)?,

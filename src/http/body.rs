@@ -36,12 +36,29 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-/// Reads a body of at most [`LIMIT`] bytes. One that says it is larger is refused unread.
+/// Reads a JSON body of at most [`LIMIT`] bytes.
 pub fn read(
     req: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
-    let json = is_json(req);
+    let json = is_of_type(req, "application/json");
+    let body = read_up_to(req, payload, LIMIT);
+    async move {
+        let body = body.await?;
+        if !json && !body.is_empty() {
+            return Err(Refusal::UnsupportedMediaType.into());
+        }
+        Ok(body)
+    }
+}
+
+/// Reads a body of at most `limit` bytes, of whatever type. One that says it is larger is refused
+/// unread.
+pub(super) fn read_up_to(
+    req: &HttpRequest,
+    payload: &mut Payload,
+    limit: usize,
+) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
     let announced = req
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -49,15 +66,15 @@ pub fn read(
         .unwrap_or(0);
     let mut payload = payload.take();
     async move {
-        let too_large = || ApiError::from(Refusal::PayloadTooLarge { limit: LIMIT });
-        if announced > LIMIT {
+        let too_large = || ApiError::from(Refusal::PayloadTooLarge { limit });
+        if announced > limit {
             return Err(too_large());
         }
         let whole = async {
             let mut body = BytesMut::with_capacity(announced);
             while let Some(chunk) = payload.next().await {
                 let chunk = chunk.map_err(|_| Refusal::field("body", "could not be read"))?;
-                if body.len() + chunk.len() > LIMIT {
+                if body.len() + chunk.len() > limit {
                     return Err(too_large());
                 }
                 body.extend_from_slice(&chunk);
@@ -66,17 +83,15 @@ pub fn read(
         };
         let late = |_| Refusal::field("body", "took too long to arrive");
         let body = tokio::time::timeout(PATIENCE, whole).await.map_err(late)??;
-        if !json && !body.is_empty() {
-            return Err(Refusal::UnsupportedMediaType.into());
-        }
         Ok(body.freeze())
     }
 }
 
-fn is_json(req: &HttpRequest) -> bool {
-    let kind = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json")
+/// Whether the body says that it is of this media type.
+pub(super) fn is_of_type(req: &HttpRequest, kind: &str) -> bool {
+    let given = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let given = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    given.eq_ignore_ascii_case(kind)
 }
 
 /// Reads JSON; an empty body is an empty object.

@@ -122,7 +122,7 @@ pub fn message(error: &Error) -> String {
         Refusal::NotFound(what) => format!("There is no such {what}."),
         Refusal::NoSuchRoute => "There is nothing at this path.".to_owned(),
         Refusal::MethodNotAllowed => "This path does not take this method.".to_owned(),
-        Refusal::UnsupportedMediaType => "The body must be application/json.".to_owned(),
+        Refusal::UnsupportedMediaType => "This path does not take a body of this type.".to_owned(),
         Refusal::UnsupportedVersion => "The hub speaks version 1 of its API.".to_owned(),
         Refusal::EmailTaken => "This e-mail address has an account.".to_owned(),
         Refusal::AlreadyExists(what) => format!("There is such a {what} already."),

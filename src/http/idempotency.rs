@@ -53,20 +53,10 @@ impl<T: DeserializeOwned + 'static> FromRequest for Once<T> {
         let req = req.clone();
         Box::pin(async move {
             let caller = caller.await?;
-            let key = key_of(&req)?;
+            // Before the body: a key that is none is told first.
+            key_of(&req)?;
             let bytes = bytes.await?;
-            let mut hash = Sha256::new();
-            hash.update(req.method().as_str());
-            hash.update([0]);
-            hash.update(req.path());
-            hash.update([0]);
-            hash.update(&bytes);
-            let pool = req
-                .app_data::<web::Data<Pool>>()
-                .ok_or_else(|| Error::Fault("no pool".to_owned()))?
-                .clone();
-            let (body, hash) = (body::parse(&bytes)?, hash.finalize().to_vec());
-            Ok(Self { caller, body, pool, key, hash })
+            Self::of(&req, caller, &bytes, body::parse(&bytes)?)
         })
     }
 }
@@ -80,6 +70,26 @@ fn key_of(req: &HttpRequest) -> ApiResult<Option<String>> {
 }
 
 impl<T> Once<T> {
+    /// The request `req` of `caller`, whose body was read as `bytes` and understood as `body`.
+    pub(super) fn of(req: &HttpRequest, caller: Caller, bytes: &[u8], body: T) -> ApiResult<Self> {
+        let key = key_of(req)?;
+        let mut hash = Sha256::new();
+        hash.update(req.method().as_str());
+        hash.update([0]);
+        hash.update(req.path());
+        hash.update([0]);
+        if !req.query_string().is_empty() {
+            hash.update(req.query_string());
+            hash.update([0]);
+        }
+        hash.update(bytes);
+        let pool = req
+            .app_data::<web::Data<Pool>>()
+            .ok_or_else(|| Error::Fault("no pool".to_owned()))?
+            .clone();
+        Ok(Self { caller, body, pool, key, hash: hash.finalize().to_vec() })
+    }
+
     /// Carries out `work`, or answers what it answered the first time.
     ///
     /// The work goes on when the client hangs up, so that its retry finds the answer. Refusals are

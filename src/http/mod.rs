@@ -11,9 +11,11 @@ pub mod conversations;
 pub mod cursor;
 pub mod envelope;
 pub mod error;
+pub mod external_calendars;
 pub mod front;
 pub mod holidays;
 pub mod idempotency;
+pub mod invites;
 pub mod next_available;
 pub mod notifications;
 pub mod offer_rules;
@@ -56,6 +58,8 @@ routes! {
     "/v1/auth/sessions/{id}" => { delete auth::revoke_session },
 
     "/v1/users/profile" => { get users::profile, put users::update_profile },
+    "/v1/users/calendar-feed" => { post invites::open_own, delete invites::close_own },
+    "/v1/users/calendar.ics" => { get invites::own },
 
     "/v1/services" => { get catalogue::list, post catalogue::create },
     "/v1/practitioners" => { get practitioners::list, post practitioners::create },
@@ -68,6 +72,19 @@ routes! {
     "/v1/availability/next" => { get next_available::of_many },
     "/v1/practitioners/{id}/blocks" => { get blocks::list, post blocks::create },
     "/v1/practitioners/{id}/blocks/{blockId}" => { delete blocks::delete },
+    "/v1/practitioners/{id}/calendar-feed" => {
+        post invites::open_practice, delete invites::close_practice,
+    },
+    "/v1/practitioners/{id}/calendar.ics" => { get invites::practice },
+    "/v1/practitioners/{id}/external-calendars" => {
+        get external_calendars::list, post external_calendars::add,
+    },
+    "/v1/practitioners/{id}/external-calendars/{calendarId}" => {
+        put external_calendars::put, delete external_calendars::remove,
+    },
+    "/v1/practitioners/{id}/external-calendars/{calendarId}/refresh" => {
+        post external_calendars::refresh,
+    },
     "/v1/holidays" => { get holidays::list },
 
     "/v1/holds" => { get bookings::holds, post bookings::hold },
@@ -89,6 +106,7 @@ routes! {
     "/v1/practitioners/{id}/reviews" => { get reviews::list },
     "/v1/reviews" => { get reviews::own, post reviews::create },
     "/v1/reviews/{id}" => { put reviews::update, delete reviews::remove },
+    "/v1/bookings/{id}/invite.ics" => { get invites::invite },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
     "/v1/conversations/{id}" => { get conversations::show },

@@ -7,9 +7,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, blocks, bookings, calendars, catalogue, conversations, holidays, next_available,
-    notifications, operations, practitioners, preferences, rebooking, reviews, sessions, users,
-    waitlist, ws,
+    auth, blocks, bookings, calendars, catalogue, conversations, external_calendars, holidays,
+    invites, next_available, notifications, operations, practitioners, preferences, rebooking,
+    reviews, sessions, users, waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -32,6 +32,10 @@ use super::{
         waitlist::join, waitlist::list, waitlist::leave,
         sessions::start, sessions::end, sessions::no_show,
         reviews::list, reviews::own, reviews::create, reviews::update, reviews::remove,
+        invites::invite, invites::practice, invites::open_practice, invites::close_practice,
+        invites::own, invites::open_own, invites::close_own,
+        external_calendars::list, external_calendars::add, external_calendars::put,
+        external_calendars::remove, external_calendars::refresh,
         conversations::list, conversations::create, conversations::show, conversations::history,
         conversations::send, conversations::read,
         notifications::list, notifications::read, notifications::vapid_public_key,

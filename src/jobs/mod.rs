@@ -1,7 +1,8 @@
-//! Background work: reminding, delivering pushes, sweeping what is over. Nothing that a user waits for, and
-//! nothing that bookings or messages depend on.
+//! Background work: reminding, delivering pushes, reading calendars elsewhere, sweeping what is over.
+//! Nothing that a user waits for, and nothing that bookings or messages depend on.
 
 pub mod deliver;
+pub mod import;
 pub mod remind;
 pub mod sweep;
 

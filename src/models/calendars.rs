@@ -46,7 +46,7 @@ pub struct BusyRow {
     pub blocks: bool,
 }
 
-/// A time that the practitioner closed.
+/// A time that the practitioner closed. Rows that come from a calendar elsewhere are none.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = blocked_times, check_for_backend(diesel::pg::Pg))]
 pub struct Block {
@@ -125,6 +125,7 @@ pub async fn blocks_after(
 ) -> QueryResult<Vec<Block>> {
     blocked_times::table
         .filter(blocked_times::practitioner_id.eq(practitioner_id))
+        .filter(blocked_times::external_calendar_id.is_null())
         .filter(blocked_times::ends_at.gt(from.to_diesel()))
         .order(blocked_times::starts_at)
         .select(Block::as_select())
@@ -140,6 +141,7 @@ pub async fn count_blocks(
 ) -> QueryResult<i64> {
     blocked_times::table
         .filter(blocked_times::practitioner_id.eq(practitioner_id))
+        .filter(blocked_times::external_calendar_id.is_null())
         .filter(blocked_times::ends_at.gt(from.to_diesel()))
         .count()
         .get_result(conn)
@@ -175,7 +177,9 @@ pub async fn remove_blocks(
     block_id: Uuid,
     whole_series: bool,
 ) -> QueryResult<Vec<Block>> {
-    let own = blocked_times::table.filter(blocked_times::practitioner_id.eq(practitioner_id));
+    let own = blocked_times::table
+        .filter(blocked_times::practitioner_id.eq(practitioner_id))
+        .filter(blocked_times::external_calendar_id.is_null());
     let found: Option<Option<Uuid>> = own
         .filter(blocked_times::id.eq(block_id))
         .select(blocked_times::series_id)

@@ -4,12 +4,15 @@
 pub mod audit;
 pub mod bookings;
 pub mod calendar_commit;
+pub mod calendar_feeds;
 pub mod calendars;
 pub mod catalogue;
 pub mod conversations;
 pub mod devices;
+pub mod external_calendars;
 mod fixed;
 pub mod idempotency;
+pub mod invites;
 pub mod message_commit;
 pub mod messages;
 pub mod migrations;

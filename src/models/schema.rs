@@ -21,6 +21,7 @@ diesel::table! {
         reason -> Nullable<Varchar>,
         created_at -> Timestamptz,
         series_id -> Nullable<Uuid>,
+        external_calendar_id -> Nullable<Uuid>,
     }
 }
 
@@ -86,6 +87,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    calendar_feeds (id) {
+        id -> Uuid,
+        practitioner_id -> Nullable<Uuid>,
+        user_id -> Nullable<Uuid>,
+        token_hash -> Bytea,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     calendars (practitioner_id) {
         practitioner_id -> Uuid,
         version -> Int8,
@@ -124,6 +135,31 @@ diesel::table! {
         p256dh -> Nullable<Varchar>,
         auth -> Nullable<Varchar>,
         label -> Nullable<Varchar>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    external_calendars (id) {
+        id -> Uuid,
+        practitioner_id -> Uuid,
+        name -> Varchar,
+        url -> Nullable<Text>,
+        host -> Nullable<Varchar>,
+        etag -> Nullable<Varchar>,
+        last_modified -> Nullable<Varchar>,
+        read_zone -> Nullable<Varchar>,
+        busy_hash -> Nullable<Bytea>,
+        events -> Int4,
+        unreadable -> Int4,
+        last_read_at -> Nullable<Timestamptz>,
+        full_read_at -> Nullable<Timestamptz>,
+        stale_since -> Nullable<Timestamptz>,
+        last_error -> Nullable<Varchar>,
+        failures -> Int4,
+        attempt -> Int8,
+        attempted_at -> Nullable<Timestamptz>,
+        next_read_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
     }
 }
@@ -420,6 +456,10 @@ diesel::joinable!(practitioner_services -> services (service_id));
 diesel::joinable!(calendars -> practitioners (practitioner_id));
 diesel::joinable!(calendar_changes -> practitioners (practitioner_id));
 diesel::joinable!(blocked_times -> practitioners (practitioner_id));
+diesel::joinable!(blocked_times -> external_calendars (external_calendar_id));
+diesel::joinable!(calendar_feeds -> practitioners (practitioner_id));
+diesel::joinable!(calendar_feeds -> users (user_id));
+diesel::joinable!(external_calendars -> practitioners (practitioner_id));
 diesel::joinable!(bookings -> users (seeker_id));
 diesel::joinable!(bookings -> practitioners (practitioner_id));
 diesel::joinable!(bookings -> services (service_id));
@@ -452,11 +492,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     booking_events,
     bookings,
     calendar_changes,
+    calendar_feeds,
     calendars,
     conversation_members,
     conversations,
     devices,
     group_sessions,
+    external_calendars,
     idempotency_keys,
     messages,
     notification_preferences,

@@ -20,6 +20,7 @@ use super::google_token::AccessTokens;
 use super::message::{PushMessage, Urgency};
 use super::subscription::FcmToken;
 use super::{Outcome, SetupError, http};
+use crate::outbound::{self, EndpointPolicy};
 
 /// Google's service.
 const BASE_URL: &str = "https://fcm.googleapis.com";
@@ -53,7 +54,10 @@ impl Fcm {
         let (tokens, own_project) = AccessTokens::new(service_account_json, timeout)?;
         let project = project.or(own_project).ok_or(SetupError::FcmProject)?;
         let url = send_url(base_url.as_deref().unwrap_or(BASE_URL), &project)?;
-        Ok(Self { client: http::client(timeout, false)?, url, tokens })
+        // Where it goes is the operator's word.
+        let client =
+            outbound::client(timeout, EndpointPolicy::Any).map_err(|_| SetupError::HttpClient)?;
+        Ok(Self { client, url, tokens })
     }
 
     /// One attempt, or two where the first was refused for its access token; see [`Outcome`].

@@ -1,67 +1,29 @@
-//! What both senders need of HTTP: a client with bounds, and how to read an answer.
+//! What both senders need of HTTP: how to read an answer, or that there is none.
 
-use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::redirect::Policy;
 
-use super::address::{NotPublic, PublicResolver};
-use super::{Outcome, SetupError};
+use super::Outcome;
+use crate::outbound::NoAnswer;
 
 /// The most of an answer that is read. Services answer with nothing or some hundred bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 /// No service's `Retry-After` may hold a message longer than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A client that follows no redirects and uses no proxy of the environment (through one, the
-/// addresses would be chosen out of our sight). `timeout` bounds one request from name
-/// resolution to the end of the answer. With `public_only` it speaks https to public addresses
-/// and nothing else, except that a literal address in the URL is the caller's to check.
-pub(super) fn client(timeout: Duration, public_only: bool) -> Result<reqwest::Client, SetupError> {
-    // reqwest takes the process's provider and panics without one; installed already is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .user_agent("klear-karma-hub")
-        .redirect(Policy::none())
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-        .timeout(timeout)
-        .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(8);
-    if public_only {
-        builder = builder.https_only(true).dns_resolver(Arc::new(PublicResolver));
-    }
-    builder.build().map_err(|_| SetupError::HttpClient)
-}
 
 /// What no answer at all means. The error's own text is not used: it contains the URL.
 pub(super) fn no_answer(error: &reqwest::Error) -> Outcome {
-    if has_cause::<NotPublic>(error) {
-        Outcome::rejected("the endpoint's name resolves to no public address")
-    } else if error.is_builder() {
-        Outcome::rejected("the request could not be built")
-    } else if error.is_timeout() {
-        Outcome::retry("timeout")
-    } else if error.is_connect() {
-        Outcome::retry("no connection")
-    } else {
-        Outcome::retry("the connection ended before the answer")
-    }
-}
-
-fn has_cause<E: Error + 'static>(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<E>() {
-            return true;
+    match NoAnswer::of(error) {
+        NoAnswer::NotPublic => {
+            Outcome::rejected("the endpoint's name resolves to no public address")
         }
-        cause = error.source();
+        NoAnswer::NotBuilt => Outcome::rejected("the request could not be built"),
+        why @ (NoAnswer::Timeout | NoAnswer::NoConnection | NoAnswer::Broken) => {
+            Outcome::retry(why.words())
+        }
     }
-    false
 }
 
 /// The wait an answer asks for, in seconds or as a date (RFC 9110 §10.2.3); a date in the past is

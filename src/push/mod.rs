@@ -4,13 +4,12 @@
 //! to send, to whom, and how often to try again is the outbox's business, not this module's. It
 //! stores nothing and logs nothing: endpoints, registration tokens, keys and message texts never
 //! leave it except towards the push service, and every `reason` is free of them. The module uses
-//! nothing of the crate. There is no fake beside the real senders: tests, tour and demo run a push
+//! nothing of the crate but the port `outbound`. There is no fake beside the real senders: tests, tour and demo run a push
 //! service of their own on loopback (`tests/it/support/push_receiver.rs`).
 //!
 //! Two HTTP clients with different trust: the Web Push one goes where users point it and therefore
 //! only to public addresses ([`EndpointPolicy`]); the FCM one goes where the operator points it.
 
-mod address;
 mod fcm;
 mod fcm_answer;
 mod google_token;
@@ -24,7 +23,9 @@ use std::time::Duration;
 
 pub use fcm::{Fcm, FcmConfig};
 pub use message::{MAX_PAYLOAD_BYTES, MAX_TTL_SECONDS, PushMessage, Urgency};
-pub use subscription::{EndpointPolicy, FcmToken, FieldProblem, Subscription};
+pub use subscription::{FcmToken, FieldProblem, Subscription};
+
+pub use crate::outbound::EndpointPolicy;
 pub use vapid::{VapidKeys, VapidPair};
 pub use web_push::{WebPush, WebPushConfig};
 

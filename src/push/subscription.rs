@@ -1,7 +1,6 @@
 //! The two kinds of device address, parsed once at the edge and valid ever after.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -9,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, ge
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::address::is_public;
+use crate::outbound::EndpointPolicy;
 
 /// The longest endpoint taken, in bytes. Those of the great push services have 150 to 600.
 const MAX_ENDPOINT_BYTES: usize = 2048;
@@ -29,34 +28,6 @@ pub struct FieldProblem {
     /// `endpoint`, `p256dh`, `auth` or `token`.
     pub field: &'static str,
     pub problem: &'static str,
-}
-
-/// Where Web Push endpoints may lie. Users name them, so a hub that posts wherever it is told
-/// would be a way into the operator's network (SSRF).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndpointPolicy {
-    /// https only, and only addresses of the public internet: checked on a literal address when
-    /// it is parsed, and on every address a name resolves to when a connection is made.
-    PublicHttps,
-    /// Anything, http too: the setting `allow_private_endpoints`, for tests, tour and demo.
-    Any,
-}
-
-impl EndpointPolicy {
-    /// The problem with `url` as far as it shows without asking the DNS.
-    pub(super) fn problem(self, url: &Url) -> Option<&'static str> {
-        let literal = || {
-            let host = url.host_str()?;
-            host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()
-        };
-        match self {
-            Self::Any => (!matches!(url.scheme(), "http" | "https")).then_some("must be a URL"),
-            Self::PublicHttps if url.scheme() != "https" => Some("must be an https URL"),
-            Self::PublicHttps => literal()
-                .is_some_and(|ip| !is_public(ip))
-                .then_some("must not be a private or reserved address"),
-        }
-    }
 }
 
 /// A browser's push subscription. The endpoint is a capability (who knows it can send), `auth` a

@@ -15,9 +15,10 @@ use web_push::{
 };
 
 use super::message::PushMessage;
-use super::subscription::{EndpointPolicy, Subscription};
+use super::subscription::Subscription;
 use super::vapid::VapidKeys;
 use super::{Outcome, SetupError, http};
+use crate::outbound::{self, EndpointPolicy};
 
 /// How long a VAPID token is valid: half of the 24 h RFC 8292 §2 allows, so that clocks may differ.
 const VAPID_VALIDITY: Duration = Duration::from_secs(12 * 3600);
@@ -53,7 +54,7 @@ impl WebPush {
         if !named("mailto:") && !named("https://") {
             return Err(SetupError::VapidSubject);
         }
-        let client = http::client(timeout, endpoints == EndpointPolicy::PublicHttps)?;
+        let client = outbound::client(timeout, endpoints).map_err(|_| SetupError::HttpClient)?;
         Ok(Self { client, vapid, subject, endpoints })
     }
 

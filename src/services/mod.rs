@@ -7,15 +7,23 @@ pub mod bookings;
 pub mod catalogue;
 pub mod chat;
 pub mod demo;
+pub mod external_calendars;
 pub mod inbox;
+pub mod invites;
 pub mod practices;
 pub mod preferences;
 pub mod reviews;
+mod secrets;
 pub mod users;
 pub mod waitlist;
 
-use crate::actors::error::Error;
+use uuid::Uuid;
+
+use crate::actors::error::{Error, Result};
+use crate::domain::access::{Action, Relation, allows};
 use crate::domain::refusal::Refusal;
+use crate::models::pool::Pool;
+use crate::models::practitioners::{self, Practice};
 use crate::models::violation::Violation;
 
 /// A page of a list.
@@ -31,6 +39,24 @@ impl Page {
     /// Items before the page.
     pub fn offset(self) -> i64 {
         (self.number - 1).saturating_mul(self.limit)
+    }
+}
+
+/// The practice `id`, if `caller` may do `action` with it.
+async fn practice_for(
+    pool: &Pool,
+    caller: &auth::Caller,
+    id: Uuid,
+    action: Action,
+) -> Result<Practice> {
+    let mut conn = pool.get().await?;
+    let practice = practitioners::find(&mut conn, id).await?;
+    let practice = practice.ok_or(Refusal::NotFound("practitioner"))?;
+    let owner = practice.user_id == caller.user_id;
+    if allows(caller.role, action, Relation { owner, practitioner: owner }) {
+        Ok(practice)
+    } else {
+        Err(Refusal::Forbidden.into())
     }
 }
 

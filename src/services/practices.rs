@@ -81,13 +81,7 @@ impl Practices {
 
     /// The practice `id`, if `caller` may do `action` with it.
     async fn find_for(&self, caller: &Caller, id: Uuid, action: Action) -> Result<Practice> {
-        let practice = self.find(id).await?;
-        let owner = practice.user_id == caller.user_id;
-        if allows(caller.role, action, Relation { owner, practitioner: owner }) {
-            Ok(practice)
-        } else {
-            Err(Refusal::Forbidden.into())
-        }
+        super::practice_for(&self.pool, caller, id, action).await
     }
 
     /// Opens the caller's practice; each user has at most one.

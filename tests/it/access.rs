@@ -80,6 +80,8 @@ impl Town {
         vec![
             ("GET", format!("/v1/bookings/{booking}"), json!({})),
             ("GET", format!("/v1/bookings/{booking}/events"), json!({})),
+            ("GET", format!("/v1/bookings/{booking}/invite.ics"), json!({})),
+            ("GET", format!("/v1/bookings/{}/invite.ics", self.hold), json!({})),
             ("POST", format!("/v1/bookings/{booking}/confirm"), json!({})),
             ("POST", format!("/v1/bookings/{booking}/decline"), json!({})),
             ("POST", format!("/v1/bookings/{booking}/cancel"), json!({ "reason": "spite" })),
@@ -106,6 +108,7 @@ impl Town {
         let practice = format!("/v1/practitioners/{}", self.practice.id);
         let offer = json!({ "price": { "amount": 1, "currency": "INR" }, "durationMinutes": 5 });
         let block = json!({ "startsAt": self.practice.slot(1), "endsAt": self.practice.slot(2) });
+        let address = json!({ "name": "x", "url": "https://calendar.invalid/x.ics" });
         vec![
             ("PUT", practice.clone(), json!({ "bio": "mine now" })),
             ("PUT", format!("{practice}/availability"), json!({ "timeZone": "UTC" })),
@@ -114,6 +117,10 @@ impl Town {
             ("GET", format!("{practice}/blocks"), json!({})),
             ("POST", format!("{practice}/blocks"), block),
             ("DELETE", format!("{practice}/blocks/{}", self.block), json!({})),
+            ("GET", format!("{practice}/external-calendars"), json!({})),
+            ("POST", format!("{practice}/external-calendars"), address),
+            ("POST", format!("{practice}/calendar-feed"), json!({})),
+            ("DELETE", format!("{practice}/calendar-feed"), json!({})),
         ]
     }
 }

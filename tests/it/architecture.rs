@@ -10,19 +10,20 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("bus", &["domain"]),
-    ("push", &["domain"]),
+    ("outbound", &["domain"]),
+    ("push", &["domain", "outbound"]),
     ("postgres", &["domain"]),
     ("models", &["domain"]),
     ("actors", &["domain", "models", "bus"]),
-    ("services", &["domain", "models", "actors", "bus", "push"]),
+    ("services", &["domain", "models", "actors", "bus", "push", "outbound"]),
     ("http", &["domain", "models", "actors", "services", "bus", "push"]),
-    ("jobs", &["domain", "models", "actors", "services", "bus", "push"]),
+    ("jobs", &["domain", "models", "actors", "services", "bus", "push", "outbound"]),
     ("config", &["domain"]),
     (
         "app",
         &[
             "domain", "models", "actors", "services", "http", "jobs", "config", "bus", "push",
-            "postgres",
+            "postgres", "outbound",
         ],
     ),
 ];

@@ -77,6 +77,8 @@ fn a_wrong_value_is_named_with_what_is_allowed_and_not_shown() {
         ("BCRYPT_COST", "9", "10 to 15"),
         ("HOLD_TTL_SECONDS", "901", "1 to 900"),
         ("COMMISSION_BPS", "10001", "0 to 10000"),
+        ("CALENDAR_IMPORT_SECONDS", "59", "60 to 86400"),
+        ("CALENDAR_ALLOW_PRIVATE_FEEDS", "yes", "true or false"),
         ("WS_HEARTBEAT_SECONDS", "0", "1 to 300"),
         ("WS_AUTH_TIMEOUT_SECONDS", "1.5", "1 to 60"),
         ("PRESENCE_GRACE_SECONDS", "121", "0 to 120"),
@@ -101,7 +103,7 @@ fn the_defaults_are_safe_to_start_with() {
     assert!(config.http.listen.ip().is_loopback());
     assert_eq!(config.auth.bcrypt_cost, 12);
     assert!(config.http.trusted_proxies.is_empty() && config.http.allowed_origins.is_empty());
-    assert!(!config.push.allow_private_endpoints);
+    assert!(!config.push.allow_private_endpoints && !config.import.allow_private);
     // An empty value counts as not set.
     let empty = Config::from_env(&Env::of(&[("JWT_SECRET", ""), ("HTTP_WORKERS", "")])).unwrap();
     assert!(empty.auth.jwt_secret.is_none());

@@ -78,6 +78,8 @@ fn requests(world: &World) -> BoxedStrategy<Request> {
         "after",
         "specialization",
         "language",
+        "token",
+        "name",
         "version",
         "cursor",
         "x",
@@ -129,7 +131,9 @@ async fn no_request_is_answered_with_a_fault() {
         let what = format!("case {n}: {method} {path} {query:?} {body} {key:?}: {}", answer.body);
         assert!(answer.status.as_u16() < 500, "{what}");
         succeeded += usize::from(answer.status.is_success());
-        if path == "/openapi.json" && answer.status == 200 {
+        // Neither is in the envelope.
+        let plain = path == "/openapi.json" || pattern.ends_with(".ics");
+        if plain && answer.status == 200 {
             continue;
         }
         assert!(answer.body["meta"]["requestId"].is_string(), "{what}");

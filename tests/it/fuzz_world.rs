@@ -87,6 +87,7 @@ impl World {
             self.practice.wish(slot),
             json!({ "holdId": self.ids[3], "notes": "n" }),
             json!({ "reason": "r", "version": 1 }),
+            json!({ "name": "n", "url": "https://calendar.invalid/x.ics" }),
             json!({ "userId": self.ids[7] }),
             json!({ "clientId": Uuid::new_v4(), "type": "text", "content": "c" }),
             json!({ "clientId": Uuid::new_v4(), "content": "c", "replyTo": self.ids[0] }),

@@ -8,6 +8,7 @@
 //! A time that becomes free goes to whoever waits for it in the same transaction, see `waiting`.
 
 mod blocks;
+mod external;
 mod holds;
 mod insert;
 mod limits;
@@ -38,6 +39,7 @@ use crate::domain::booking::Step;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 
+pub use external::Replacement;
 pub use insert::{NewBooking, Placement};
 pub use limits::LimitCheck;
 pub use moves::Move;
@@ -122,6 +124,10 @@ pub enum Command {
         /// The version that the writer saw, if they said so.
         expected_version: Option<i64>,
     },
+    /// Replace the busy times that come from a calendar elsewhere. Bookings in the new ones stay.
+    ReplaceExternal(Replacement),
+    /// Forget a calendar elsewhere, and with it its busy times.
+    RemoveExternal(Uuid),
     /// Nothing of its own: flips holds that ran out.
     Lapse,
 }
@@ -146,6 +152,11 @@ pub enum Outcome {
     Unblocked(Vec<Block>),
     /// The schedule has this version.
     Scheduled(i64),
+    /// The busy times of a calendar elsewhere are what was read there.
+    External {
+        /// Whether any time is busy or free that was not before.
+        changed: bool,
+    },
     /// Done, with nothing to tell.
     Done,
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::insert::{self, NewBooking, Placed};
 use super::{
-    Command, CommitRules, Job, Ledger, Outcome, blocks, give_back, holds, moves, news, reload,
+    Command, CommitRules, Job, Ledger, Outcome, blocks, external, give_back, holds, moves, news,
+    reload,
 };
 use crate::domain::access::{Relation, Role};
 use crate::domain::booking::{self, Facts, Status, Step};
@@ -45,6 +46,8 @@ pub(super) async fn take(
         Command::Unblock { block_id, whole_series } => {
             blocks::unblock(conn, job, *block_id, *whole_series, ledger).await?
         }
+        Command::ReplaceExternal(wanted) => external::replace(conn, job, wanted, ledger).await?,
+        Command::RemoveExternal(id) => external::remove(conn, job, *id, ledger).await?,
         Command::PutOffer(offer) => {
             catalogue::put_offer(conn, offer).await?;
             ledger.hours_changed.push(job.practitioner_id);

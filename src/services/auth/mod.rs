@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 use diesel_async::AsyncConnection;
 use jiff::Timestamp;
 use lru::LruCache;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 pub use self::passwords::Passwords;
 pub use self::registration::Registration;
 pub use self::tokens::{Claims, TokenRules};
+
+use super::secrets::{hash_of, random_token};
 
 use self::registration::check_registration;
 use self::throttle::Throttle;
@@ -338,7 +339,7 @@ struct FreshToken {
 
 impl FreshToken {
     fn new() -> Result<Self> {
-        let secret = tokens::random_token()?;
+        let secret = random_token()?;
         let hash = hash_of(&secret);
         Ok(Self { id: Uuid::now_v7(), secret, hash })
     }
@@ -346,11 +347,6 @@ impl FreshToken {
     fn row(&self, expires_at: Timestamp) -> NewToken<'_> {
         NewToken { id: self.id, hash: &self.hash, expires_at }
     }
-}
-
-/// Only the hash of a refresh token is stored: a stolen database logs nobody in.
-fn hash_of(token: &SecretString) -> Vec<u8> {
-    Sha256::digest(token.expose_secret().as_bytes()).to_vec()
 }
 
 fn truncated(text: &str, max: usize) -> &str {

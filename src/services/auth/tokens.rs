@@ -1,10 +1,7 @@
 //! Access tokens: JWTs (RFC 7519) signed with HS256, with exactly the claims of section 6.1.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use rand::TryRngCore;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -86,13 +83,4 @@ impl TokenRules {
             .claims;
         if claims.exp <= now.as_second() { Err(Refusal::TokenExpired) } else { Ok(claims) }
     }
-}
-
-/// 256 random bits as base64url, from the operating system.
-pub(super) fn random_token() -> Result<SecretString> {
-    let mut bytes = [0u8; 32];
-    rand::rngs::OsRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|e| Error::Fault(format!("no randomness: {e}")))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes).into())
 }

@@ -2,12 +2,15 @@
 
 pub mod agreed;
 pub mod fake_google;
+pub mod feed_server;
 pub mod hub;
 pub mod node;
 pub mod people;
 pub mod postgres;
 pub mod probe;
+pub mod process;
 pub mod push_receiver;
+pub mod python;
 pub mod raw_socket;
 pub mod redis;
 pub mod rows;
