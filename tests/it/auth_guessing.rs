@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hub::config::{Config, Env};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -112,6 +113,40 @@ async fn registrations_are_counted_per_address() {
     refused.refused(429, "rate_limited");
     assert!(refused.headers.contains_key("retry-after"));
     register(30, "203.0.113.2").await.data(201);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn right_passwords_at_once_all_log_in() {
+    let hub = behind_a_proxy().await;
+    let person = hub.seeker().await;
+    let logins = (0..12).map(|_| login(&hub, "203.0.113.1", &person.email, PASSWORD));
+    for answer in join_all(logins).await {
+        answer.data(200);
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_guesses_at_once_are_no_more_than_a_few() {
+    let hub = behind_a_proxy().await;
+    let person = hub.seeker().await;
+    let (one, everybody) = ("203.0.113.1", "203.0.113.2");
+    let at_one = join_all((0..1_000).map(|_| login(&hub, one, &person.email, "a guess"))).await;
+    let at_all =
+        join_all((0..1_000).map(async |n| {
+            login(&hub, everybody, &format!("guess{n}@example.in"), "a guess").await
+        }))
+        .await;
+    for (answers, allowed) in [(at_one, 5), (at_all, 50)] {
+        let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == 401);
+        assert_eq!(made.len(), allowed);
+        refused.iter().for_each(|answer| {
+            answer.refused(429, "rate_limited");
+        });
+    }
+    let failures = "SELECT count(*) FROM audit_log WHERE event_type = 'failed_login'";
+    assert_eq!(rows::number(&hub.database_url, failures).await, 55);
     hub.stop().await;
 }
 
