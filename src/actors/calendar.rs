@@ -169,7 +169,7 @@ impl CalendarActor {
             Ok(Outcome::Unblocked(times)) => times.iter().for_each(|time| state.forget(time.id)),
             // The database knew better, or nobody knows: read it again.
             Ok(Outcome::Taken | Outcome::Clashes(_) | Outcome::Scheduled(_))
-            | Err(Error::Fault(_)) => self.reload(ctx),
+            | Err(Error::Unavailable(_) | Error::Fault(_)) => self.reload(ctx),
             Ok(Outcome::Refused(_) | Outcome::Done) | Err(Error::Refused(_)) => {}
         }
         self.arm(ctx);

@@ -3,9 +3,9 @@
 
 mod keys;
 mod server;
+mod settings;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix::Arbiter;
@@ -26,6 +26,7 @@ use crate::actors::presence::PresenceBook;
 use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
 use crate::config::{Config, ConfigError};
 use crate::domain::channel::Channel;
+use crate::http::operations::Readiness;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::remind::Reminder;
 use crate::jobs::{deliver, remind, sweep};
@@ -33,9 +34,7 @@ use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
 use crate::postgres::{self, PrivatePostgres};
-use crate::push::{
-    EndpointPolicy, Fcm, FcmConfig, Push, SetupError, VapidKeys, WebPush, WebPushConfig,
-};
+use crate::push::{EndpointPolicy, Push, SetupError};
 use crate::services::auth::{Auth, Passwords, TokenRules};
 use crate::services::bookings::Bookings;
 use crate::services::catalogue::Catalogue;
@@ -72,7 +71,7 @@ pub enum StartError {
     Pool(#[from] PoolFault),
     #[error("REDIS_URL: {0}")]
     Redis(#[from] RedisFault),
-    #[error("{variable}: {0}", variable = variable_of(.0))]
+    #[error("{variable}: {0}", variable = settings::variable_of(.0))]
     Push(#[from] SetupError),
     #[error("{what}: {cause}")]
     Io {
@@ -85,6 +84,8 @@ pub enum StartError {
     #[error("passwords: {0:?}")]
     Passwords(Error),
 }
+
+pub use self::settings::check;
 
 /// The database that the hub uses.
 pub struct Database {
@@ -116,6 +117,15 @@ impl Database {
         Ok(migrations::run(conn, direction).await?)
     }
 
+    /// Watches a private server and starts it again when it has ended by itself; returns when it
+    /// gives up, and why. Never returns for a configured database: that one is its operator's.
+    pub async fn keep(&self) -> StartError {
+        match &self.private {
+            Some(server) => server.keep().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops the private server, if it is one.
     pub async fn close(self) {
         if let Some(server) = self.private
@@ -137,18 +147,6 @@ async fn probe(url: &SecretString) -> Result<(), StartError> {
             Err(StartError::Unreachable(chain.join(": ")))
         }
         Err(_) => Err(StartError::Unreachable(format!("no answer in {} s", PROBE.as_secs()))),
-    }
-}
-
-/// Where the setting stands that a push sender was set up with.
-fn variable_of(problem: &SetupError) -> &'static str {
-    match problem {
-        SetupError::VapidKey => "VAPID_PRIVATE_KEY",
-        SetupError::VapidSubject => "VAPID_SUBJECT",
-        SetupError::ServiceAccount(_) => "FCM_CREDENTIALS_FILE",
-        SetupError::FcmProject => "FCM_PROJECT",
-        SetupError::FcmBaseUrl => "FCM_BASE_URL",
-        SetupError::HttpClient => "push",
     }
 }
 
@@ -175,7 +173,7 @@ pub struct Hub {
     pool: Pool,
     passwords: Passwords,
     fanout: Fanout,
-    ready: Arc<AtomicBool>,
+    ready: Readiness,
     stop_jobs: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
     server: ServerHandle,
@@ -198,6 +196,13 @@ impl Hub {
     /// Starts everything over `database`, whose migrations have run. Must be called inside an
     /// actix `System` on a multi-threaded runtime.
     pub async fn start(config: &Config, database: &Database) -> Result<Self, StartError> {
+        let hub = Self::start_unready(config, database).await?;
+        hub.open();
+        Ok(hub)
+    }
+
+    /// The same, but `/readyz` refuses until [`open`](Self::open): something has to be loaded first.
+    pub async fn start_unready(config: &Config, database: &Database) -> Result<Self, StartError> {
         let pool = Pool::new(
             database.url.expose_secret(),
             config.database.pool_size,
@@ -209,7 +214,7 @@ impl Hub {
             (0..config.http.actor_threads).map(|_| Arbiter::new()).collect();
         let world = World::build(config, pool, &threads).await?;
         let services = world.services(config)?;
-        let ready = Arc::new(AtomicBool::new(true));
+        let ready = Readiness::new(world.fanout.bus().clone());
         let (server, address) = server::start(config, &world, &services, &ready)?;
         let (stop_jobs, stop) = watch::channel(false);
         let deliverer = Deliverer {
@@ -242,6 +247,11 @@ impl Hub {
         })
     }
 
+    /// Everything is there: new work is welcome.
+    pub fn open(&self) {
+        self.ready.open();
+    }
+
     /// Loads the demo data; false when they are there already.
     pub async fn load_demo(&self) -> Result<bool, StartError> {
         let demo = Demo {
@@ -256,7 +266,7 @@ impl Hub {
     /// Stops: not ready at once, sockets are told and closed with 4000, requests under way are
     /// finished, jobs finish what they have in hand.
     pub async fn stop(self) {
-        self.ready.store(false, Ordering::Release);
+        self.ready.close();
         self.fanout.shut_down().await;
         self.server.stop(true).await;
         // Fails only when the jobs have ended.
@@ -299,11 +309,8 @@ impl World {
             .await
             .map_err(|e| StartError::Passwords(Error::Fault(e.to_string())))?
             .map_err(StartError::Passwords)?;
-        let push = Arc::new(push(config)?);
-        let endpoints = match config.push.allow_private_endpoints {
-            true => EndpointPolicy::Any,
-            false => EndpointPolicy::PublicHttps,
-        };
+        let push = Arc::new(settings::push(config)?);
+        let endpoints = settings::endpoints(config);
         Ok(Self { pool, fanout, calendars, conversations, presence, passwords, push, endpoints })
     }
 
@@ -354,33 +361,4 @@ async fn connect_bus(config: &Config) -> Result<(Fanout, Arc<OnceLock<Calendars>
     })
     .await?;
     Ok((fanout.with_bus(Bus::Redis(bus)), known))
-}
-
-fn push(config: &Config) -> Result<Push, StartError> {
-    let timeout = std::time::Duration::from_secs(15);
-    let endpoints = match config.push.allow_private_endpoints {
-        true => EndpointPolicy::Any,
-        false => EndpointPolicy::PublicHttps,
-    };
-    let web_push = WebPush::new(WebPushConfig {
-        vapid: VapidKeys::load(&keys::vapid_private_key(config)?)?,
-        subject: config.push.vapid_subject.clone(),
-        endpoints,
-        timeout,
-    })?;
-    let fcm = match &config.push.fcm_credentials {
-        Some(path) => {
-            let json = std::fs::read_to_string(path).map_err(|_| {
-                ConfigError::new("FCM_CREDENTIALS_FILE", "the path of a readable file")
-            })?;
-            Some(Fcm::new(FcmConfig {
-                service_account_json: json.into(),
-                project: config.push.fcm_project.clone(),
-                base_url: config.push.fcm_base_url.clone(),
-                timeout,
-            })?)
-        }
-        None => None,
-    };
-    Ok(Push::new(Some(web_push), fcm))
 }

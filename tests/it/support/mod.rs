@@ -7,6 +7,7 @@ pub mod node;
 pub mod people;
 pub mod postgres;
 pub mod probe;
+pub mod process;
 pub mod push_receiver;
 pub mod raw_socket;
 pub mod redis;
