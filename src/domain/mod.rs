@@ -10,6 +10,7 @@ pub mod chat;
 pub mod explain;
 pub mod group;
 pub mod holidays;
+pub mod input;
 pub mod intervals;
 pub mod money;
 pub mod notify;
