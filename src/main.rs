@@ -1,8 +1,9 @@
 //! The command line. What the commands do is the library's.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use hub::app::{Database, Hub, StartError};
@@ -13,9 +14,13 @@ use hub::models::migrations::Direction;
 use hub::push::VapidKeys;
 use hub::services::demo;
 use secrecy::ExposeSecret;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 type Failure = Box<dyn std::error::Error>;
+
+/// How long a stop waits for a start to come so far that it can be undone.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Klear Karma Hub: bookings, chat, live availability and push in one process.
 #[derive(Parser)]
@@ -119,10 +124,15 @@ fn configured_for(file: Option<&Path>, demo: bool) -> Result<Config, Failure> {
 }
 
 fn start_log(config: &LogConfig) -> Result<(), Failure> {
-    // gcp_auth prints the bodies of refused token exchanges.
-    let filter = EnvFilter::try_new(format!("{},gcp_auth=off", config.filter))
-        .map_err(|_| "LOG_LEVEL is not valid: it must be directives such as info or hub=debug")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // gcp_auth prints the bodies of refused token exchanges. The dispatcher calls it an error of
+    // ours when anybody sends a malformed header.
+    let quiet = "gcp_auth=off,actix_http::h1::dispatcher=off";
+    let filter = EnvFilter::try_new(format!("{},{quiet}", config.filter))?;
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && !no_colour)
+        .with_writer(std::io::stderr);
     if config.json {
         log.json().flatten_event(true).init();
     } else {
@@ -145,39 +155,88 @@ fn in_system(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Fail
 }
 
 async fn serve(config: Config, demo: bool) -> Result<(), Failure> {
-    let database = Database::open(&config).await?;
-    let served = serve_over(&config, &database, demo).await;
+    // First of all: a signal during the start, too, stops the hub in order.
+    let mut signals = Signals::catch()?;
+    hub::app::check(&config)?;
+    let Some(database) = open(&config, &mut signals).await? else { return Ok(()) };
+    let served = serve_over(&config, &database, demo, &mut signals).await;
     database.close().await;
     served
 }
 
-async fn serve_over(config: &Config, database: &Database, demo: bool) -> Result<(), Failure> {
-    for migration in database.migrate(Direction::Up).await? {
-        tracing::info!(migration, "migrated");
+/// The database; none when the hub was told to stop meanwhile.
+async fn open(config: &Config, signals: &mut Signals) -> Result<Option<Database>, Failure> {
+    let mut opening = std::pin::pin!(Database::open(config));
+    tokio::select! {
+        opened = &mut opening => return Ok(Some(opened?)),
+        () = signals.told() => {}
     }
-    let hub = Hub::start(config, database).await?;
+    // So that a private PostgreSQL is stopped and not left behind. One that recovers for longer is
+    // stopped by its watchdog.
+    if let Ok(Ok(database)) = tokio::time::timeout(PATIENCE, opening).await {
+        database.close().await;
+    }
+    Ok(None)
+}
+
+async fn serve_over(
+    config: &Config,
+    database: &Database,
+    demo: bool,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    let starting = async {
+        for migration in database.migrate(Direction::Up).await? {
+            tracing::info!(migration, "migrated");
+        }
+        Hub::start_unready(config, database).await
+    };
+    let hub = tokio::select! {
+        hub = starting => hub?,
+        () = signals.told() => return Ok(()),
+    };
     tracing::info!(address = %hub.address, "serving");
-    let served = serve_until_told(&hub, demo).await;
+    let served = tokio::select! {
+        Err(failed) = open_doors(&hub, demo) => Err(failed),
+        lost = database.keep() => Err(lost.into()),
+        () = signals.told() => Ok(()),
+    };
     tracing::info!("stopping");
     hub.stop().await;
     served
 }
 
-async fn serve_until_told(hub: &Hub, demo: bool) -> Result<(), Failure> {
-    if demo {
-        print_welcome(hub, hub.load_demo().await?);
+/// Loads what is to be loaded, says that the hub is ready, and serves until something else ends it.
+async fn open_doors(hub: &Hub, demo: bool) -> Result<(), Failure> {
+    let loaded = if demo { Some(hub.load_demo().await?) } else { None };
+    hub.open();
+    if let Some(loaded) = loaded {
+        print_welcome(hub, loaded);
     }
-    wait_for_signal().await
+    std::future::pending().await
 }
 
-async fn wait_for_signal() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        result = tokio::signal::ctrl_c() => result?,
+/// The signals that stop a hub.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they no longer end the process.
+    fn catch() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for one.
+    async fn told(&mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "told to stop");
+    }
 }
 
 async fn migrate(config: Config, down: bool) -> Result<(), Failure> {
@@ -194,6 +253,7 @@ async fn migrate(config: Config, down: bool) -> Result<(), Failure> {
 }
 
 async fn load_demo(config: Config) -> Result<(), Failure> {
+    hub::app::check(&config)?;
     let database = Database::open(&config).await?;
     let result = load_demo_into(&config, &database).await;
     database.close().await;

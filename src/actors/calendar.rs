@@ -176,7 +176,7 @@ impl CalendarActor {
                 | Outcome::Refused(Refusal::SlotUnavailable(_))
                 | Outcome::External { changed: true },
             )
-            | Err(Error::Fault(_)) => self.reload(ctx),
+            | Err(Error::Unavailable(_) | Error::Fault(_)) => self.reload(ctx),
             Ok(Outcome::Refused(_) | Outcome::External { changed: false } | Outcome::Done)
             | Err(Error::Refused(_)) => {}
         }

@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use super::fanout::Fanout;
 use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
-use crate::models::pool::Pool;
+use crate::models::pool::{self, Pool};
 
 /// Jobs that may wait; more are refused as `overloaded`.
 const QUEUE: usize = 4_096;
@@ -140,7 +140,7 @@ async fn attempt<B: Batch>(
             }
             Err(e) => {
                 tracing::error!(jobs = jobs.len(), "batch failed: {e}");
-                return Err(Failure { of_a_job: !is_lost(&e), error: e.into() });
+                return Err(Failure { of_a_job: !pool::is_lost(&e), error: e.into() });
             }
         }
     }
@@ -157,16 +157,4 @@ fn is_transient(error: &diesel::result::Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether the connection broke.
-fn is_lost(error: &diesel::result::Error) -> bool {
-    use diesel::result::{DatabaseErrorKind, Error};
-    matches!(
-        error,
-        Error::DatabaseError(
-            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
-            _
-        ) | Error::BrokenTransactionManager
-    )
 }

@@ -1,17 +1,21 @@
-//! Why a use case did not happen: a refusal that is the caller's to know, or a fault that is not.
+//! Why a use case did not happen: a refusal that is the caller's to know, or a fault that is not,
+//! ours or the database's.
 
 use std::time::Duration;
 
 use actix::MailboxError;
 
 use crate::domain::refusal::Refusal;
-use crate::models::pool::PoolFault;
+use crate::models::pool::{self, PoolFault};
 
-/// A failed use case; nothing was changed.
+/// A failed use case.
 #[derive(Debug, Clone)]
 pub enum Error {
-    /// The caller is told why.
+    /// The caller is told why; nothing was changed.
     Refused(Refusal),
+    /// The database is not there, or was lost on the way; the caller may come again, the cause goes
+    /// to the log. What was under way may have been committed.
+    Unavailable(String),
     /// The caller is told that it is our fault; the cause goes to the log, with no row values.
     Fault(String),
 }
@@ -27,6 +31,14 @@ impl Error {
     pub fn overloaded() -> Self {
         Self::Refused(Refusal::Overloaded(OVERLOAD_PAUSE))
     }
+
+    /// What goes to the log and to nobody else.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Unavailable(cause) | Self::Fault(cause) => Some(cause),
+        }
+    }
 }
 
 impl From<Refusal> for Error {
@@ -38,7 +50,8 @@ impl From<Refusal> for Error {
 impl From<diesel::result::Error> for Error {
     fn from(e: diesel::result::Error) -> Self {
         // The message names constraint and table; `details()` would hold row values.
-        Self::Fault(format!("database: {e}"))
+        let cause = format!("database: {e}");
+        if pool::is_lost(&e) { Self::Unavailable(cause) } else { Self::Fault(cause) }
     }
 }
 
@@ -46,7 +59,7 @@ impl From<PoolFault> for Error {
     fn from(fault: PoolFault) -> Self {
         match fault {
             PoolFault::Exhausted => Self::overloaded(),
-            PoolFault::Unreachable(cause) => Self::Fault(format!("pool: {cause}")),
+            PoolFault::Unreachable(cause) => Self::Unavailable(format!("pool: {cause}")),
         }
     }
 }

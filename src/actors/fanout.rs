@@ -53,6 +53,11 @@ impl Fanout {
         Self { bus, ..self }
     }
 
+    /// How other nodes are reached.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
     /// Whether `other` is a clone of this fan-out, whatever its bus.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.boards, &other.boards)

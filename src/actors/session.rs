@@ -107,6 +107,7 @@ pub fn upgrade(
         channels: HashSet::new(),
         queue: VecDeque::new(),
         busy: false,
+        op: String::new(),
         heard_at: Instant::now(),
         expiry: None,
         bucket: TokenBucket::full(protocol::COMMANDS_PER_SECOND, protocol::COMMAND_BURST),
@@ -158,6 +159,8 @@ pub struct Session {
     pub(super) channels: HashSet<Channel>,
     pub(super) queue: VecDeque<Command>,
     pub(super) busy: bool,
+    /// What is being carried out, for the log.
+    pub(super) op: String,
     pub(super) heard_at: Instant,
     pub(super) expiry: Option<SpawnHandle>,
     pub(super) bucket: TokenBucket,

@@ -1,9 +1,10 @@
 //! The channels of a socket: opening them, and reading from PostgreSQL what it missed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::error::Error;
@@ -14,6 +15,7 @@ use super::subscriptions::{self, Opening};
 use super::switchboard::{CatchUp, Ticket};
 use super::{error, replay};
 use crate::domain::channel::Channel;
+use crate::domain::input;
 use crate::domain::refusal::Refusal;
 
 /// Pause before a socket that is full, or ahead of what it can read, is looked at again.
@@ -47,62 +49,97 @@ struct Resume {
     opened: Vec<Start>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscribeData {
+    channel: String,
+    since: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnsubscribeData {
+    channel: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResumeData {
+    channels: BTreeMap<String, i64>,
+}
+
+fn channel_in(field: &str, text: &str) -> Result<Channel, Refusal> {
+    text.parse().map_err(|_| Refusal::field(field, "must be the name of a channel"))
+}
+
+fn seq_in(field: &str, seq: i64) -> Result<i64, Refusal> {
+    let problem = "must be the seq of the last event seen, or 0";
+    if seq >= 0 { Ok(seq) } else { Err(Refusal::field(field, problem)) }
+}
+
+fn read_subscribe(data: Value) -> Result<(Channel, Option<i64>), Refusal> {
+    let data: SubscribeData = input::parse_value(data)?;
+    let since = data.since.map(|seq| seq_in("since", seq)).transpose()?;
+    Ok((channel_in("channel", &data.channel)?, since))
+}
+
+fn read_unsubscribe(data: Value) -> Result<Channel, Refusal> {
+    let data: UnsubscribeData = input::parse_value(data)?;
+    match channel_in("channel", &data.channel)? {
+        Channel::User(_) => Err(Refusal::field("channel", "one's own channel stays open")),
+        channel => Ok(channel),
+    }
+}
+
+fn read_resume(data: Value) -> Result<VecDeque<(Channel, i64)>, Refusal> {
+    let ResumeData { channels } = input::parse_value(data)?;
+    if channels.len() > protocol::MAX_SUBSCRIPTIONS {
+        let problem = format!("may name at most {} channels", protocol::MAX_SUBSCRIPTIONS);
+        return Err(Refusal::field("channels", problem));
+    }
+    let read = |(name, seq): (&String, &i64)| {
+        let field = format!("channels.{name}");
+        Ok((channel_in(&field, name)?, seq_in(&field, *seq)?))
+    };
+    channels.iter().map(read).collect()
+}
+
 impl Session {
     /// Opens the user's own channel; it starts at its head.
     pub(super) fn open_own(&mut self, user_id: uuid::Uuid, ctx: &mut Ctx) {
         self.open(Channel::User(user_id), None, Asked::Implicit, ctx);
     }
 
-    pub(super) fn subscribe(&mut self, id: Value, data: &Value, ctx: &mut Ctx) {
-        let channel = data.get("channel").and_then(Value::as_str).and_then(|c| c.parse().ok());
-        let Some(channel) = channel else {
-            return self.refuse(&id, &Refusal::field("channel", "must be a channel").into());
-        };
-        let since = match data.get("since") {
-            None | Some(Value::Null) => None,
-            Some(value) => match value.as_i64().filter(|seq| *seq >= 0) {
-                Some(seq) => Some(seq),
-                None => {
-                    let problem = "must be the seq of the last event seen";
-                    return self.refuse(&id, &Refusal::field("since", problem).into());
-                }
-            },
-        };
-        self.busy = true;
-        self.open(channel, since, Asked::Subscribe(id), ctx);
+    pub(super) fn subscribe(&mut self, id: Value, data: Value, ctx: &mut Ctx) {
+        match read_subscribe(data) {
+            Ok((channel, since)) => {
+                self.busy = true;
+                self.open(channel, since, Asked::Subscribe(id), ctx);
+            }
+            Err(refusal) => self.refuse(&id, &refusal.into()),
+        }
     }
 
-    pub(super) fn unsubscribe(&mut self, id: &Value, data: &Value) {
-        let channel = data.get("channel").and_then(Value::as_str).and_then(|c| c.parse().ok());
-        match channel {
-            None => self.refuse(id, &Refusal::field("channel", "must be a channel").into()),
-            Some(Channel::User(_)) => {
-                self.refuse(id, &Refusal::field("channel", "one's own channel stays open").into());
-            }
-            Some(channel) => {
+    pub(super) fn unsubscribe(&mut self, id: &Value, data: Value) {
+        match read_unsubscribe(data) {
+            Ok(channel) => {
                 self.channels.remove(&channel);
                 self.world.board.borrow_mut().unsubscribe(channel, &self.line);
                 self.reply(id, &Ok(json!({})));
             }
+            Err(refusal) => self.refuse(id, &refusal.into()),
         }
     }
 
     /// Opens many channels one after the other, then answers for all of them.
-    pub(super) fn resume(&mut self, id: Value, data: &Value, ctx: &mut Ctx) {
-        let wanted: Option<VecDeque<(Channel, i64)>> = data
-            .get("channels")
-            .and_then(Value::as_object)
-            .filter(|channels| channels.len() <= protocol::MAX_SUBSCRIPTIONS)
-            .and_then(|channels| {
-                let seq = |s: &Value| s.as_i64().filter(|seq| *seq >= 0);
-                channels.iter().map(|(c, s)| Some((c.parse().ok()?, seq(s)?))).collect()
-            });
-        let Some(todo) = wanted else {
-            let problem = "must be an object of channels and seqs, within the limit";
-            return self.refuse(&id, &Refusal::field("channels", problem).into());
-        };
-        self.busy = true;
-        self.resume_next(Resume { id, todo, done: Map::new(), opened: Vec::new() }, ctx);
+    pub(super) fn resume(&mut self, id: Value, data: Value, ctx: &mut Ctx) {
+        match read_resume(data) {
+            Ok(todo) => {
+                self.busy = true;
+                self.resume_next(Resume { id, todo, done: Map::new(), opened: Vec::new() }, ctx);
+            }
+            Err(refusal) => self.refuse(&id, &refusal.into()),
+        }
     }
 
     fn resume_next(&mut self, mut resume: Resume, ctx: &mut Ctx) {
@@ -189,11 +226,11 @@ impl Session {
                 }
             }
             Asked::Subscribe(id) => {
-                self.reply(&id, &result.map_err(|e| self.world.ops.explain(&e)));
+                self.reply(&id, &result.map_err(|e| self.explain(&id, &e)));
                 self.free(ctx);
             }
             Asked::Resume(mut resume) => {
-                let about = result.unwrap_or_else(|e| self.refused(&e));
+                let about = result.unwrap_or_else(|e| self.refused(&resume.id, &e));
                 resume.done.insert(channel.to_string(), about);
                 resume.opened.extend(start);
                 return self.resume_next(resume, ctx);
@@ -204,8 +241,8 @@ impl Session {
         }
     }
 
-    fn refused(&self, error: &Error) -> Value {
-        let e = self.world.ops.explain(error);
+    fn refused(&self, id: &Value, error: &Error) -> Value {
+        let e = self.explain(id, error);
         json!({ "error": { "code": e.code, "message": e.message } })
     }
 

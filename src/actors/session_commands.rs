@@ -1,13 +1,25 @@
 //! The commands of a socket: their queue, authentication, and handing the rest to the floors above.
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::Error;
 use super::line::Kind;
 use super::protocol::{self, Close, Command, WireError};
 use super::session::{Ctx, Identity, Session};
+use crate::domain::input;
 use crate::domain::refusal::Refusal;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ping {}
 
 impl Session {
     pub(super) fn reply(&self, id: &Value, result: &Result<Value, WireError>) {
@@ -15,7 +27,17 @@ impl Session {
     }
 
     pub(super) fn refuse(&self, id: &Value, error: &Error) {
-        self.reply(id, &Err(self.world.ops.explain(error)));
+        self.reply(id, &Err(self.explain(id, error)));
+    }
+
+    /// How an error reads on the wire. The cause of a fault goes to the log and nowhere else.
+    pub(super) fn explain(&self, id: &Value, error: &Error) -> WireError {
+        if let Some(cause) = error.cause() {
+            let user = self.identity.as_ref().map(|who| who.user_id.to_string());
+            let user = user.as_deref().unwrap_or("-");
+            tracing::error!(user, op = self.op, id = %id, cause, "fault of a socket's command");
+        }
+        self.world.ops.explain(error)
     }
 
     /// Takes the next command if none is being carried out.
@@ -28,8 +50,9 @@ impl Session {
 
     fn carry_out(&mut self, command: Command, ctx: &mut Ctx) {
         let Command { id, op, data } = command;
+        self.op.clone_from(&op);
         if op == "auth" {
-            return self.authenticate(id, &data, ctx);
+            return self.authenticate(id, data, ctx);
         }
         let Some(who) = self.identity.clone() else {
             self.refuse(&id, &Refusal::Unauthenticated.into());
@@ -37,15 +60,18 @@ impl Session {
             return;
         };
         match op.as_str() {
-            "ping" => self.reply(&id, &Ok(self.pong())),
-            "subscribe" => self.subscribe(id, &data, ctx),
-            "resume" => self.resume(id, &data, ctx),
-            "unsubscribe" => self.unsubscribe(&id, &data),
+            "ping" => match input::parse_value::<Ping>(data) {
+                Ok(Ping {}) => self.reply(&id, &Ok(self.pong())),
+                Err(refusal) => self.refuse(&id, &refusal.into()),
+            },
+            "subscribe" => self.subscribe(id, data, ctx),
+            "resume" => self.resume(id, data, ctx),
+            "unsubscribe" => self.unsubscribe(&id, data),
             _ => {
                 self.busy = true;
                 let call = self.world.ops.call(who, op, data);
                 ctx.spawn(call.into_actor(self).map(move |result, session, ctx| {
-                    let result = result.map_err(|e| session.world.ops.explain(&e));
+                    let result = result.map_err(|e| session.explain(&id, &e));
                     session.reply(&id, &result);
                     session.free(ctx);
                 }));
@@ -59,12 +85,13 @@ impl Session {
         self.next(ctx);
     }
 
-    fn authenticate(&mut self, id: Value, data: &Value, ctx: &mut Ctx) {
-        let Some(token) = data.get("token").and_then(Value::as_str) else {
-            return self.refuse(&id, &Refusal::field("token", "must be the access token").into());
+    fn authenticate(&mut self, id: Value, data: Value, ctx: &mut Ctx) {
+        let token = match input::parse_value::<Auth>(data) {
+            Ok(auth) => auth.token,
+            Err(refusal) => return self.refuse(&id, &refusal.into()),
         };
         self.busy = true;
-        let check = self.world.ops.authenticate(token.to_owned());
+        let check = self.world.ops.authenticate(token);
         ctx.spawn(check.into_actor(self).map(move |checked, session, ctx| {
             match checked {
                 Ok(who) if session.identity.as_ref().is_some_and(|i| i.user_id != who.user_id) => {

@@ -14,15 +14,21 @@ use super::StartError;
 use crate::config::{Config, ConfigError};
 use crate::push::VapidKeys;
 
-/// The secret that signs access tokens. With a database of its own choosing the operator has
-/// several nodes in mind, which must share it.
-pub(super) fn jwt_secret(config: &Config) -> Result<SecretString, StartError> {
-    if let Some(secret) = &config.auth.jwt_secret {
-        return Ok(secret.clone());
-    }
-    if config.database.url.is_some() {
+/// Refuses to make up a secret that signs access tokens for a database that the operator has
+/// chosen: they have several nodes in mind, which must share it.
+pub(super) fn check(config: &Config) -> Result<(), StartError> {
+    if config.database.url.is_some() && config.auth.jwt_secret.is_none() {
         let allowed = "set together with DATABASE_URL, to at least 32 bytes that all nodes share";
         return Err(ConfigError::new("JWT_SECRET", allowed).into());
+    }
+    Ok(())
+}
+
+/// The secret that signs access tokens.
+pub(super) fn jwt_secret(config: &Config) -> Result<SecretString, StartError> {
+    check(config)?;
+    if let Some(secret) = &config.auth.jwt_secret {
+        return Ok(secret.clone());
     }
     kept(config, "jwt.secret", || {
         let mut bytes = [0u8; 48];
@@ -43,7 +49,7 @@ pub(super) fn vapid_private_key(config: &Config) -> Result<SecretString, StartEr
     })
 }
 
-fn io(what: &str, cause: std::io::Error) -> StartError {
+pub(super) fn io(what: &str, cause: std::io::Error) -> StartError {
     StartError::Io { what: what.to_owned(), cause }
 }
 

@@ -2,11 +2,10 @@
 //! the same way, by every test.
 
 mod keys;
-mod ports;
 mod server;
+mod settings;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix::Arbiter;
@@ -27,6 +26,7 @@ use crate::actors::presence::PresenceBook;
 use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
 use crate::config::{Config, ConfigError};
 use crate::domain::channel::Channel;
+use crate::http::operations::Readiness;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::import::Importer;
 use crate::jobs::remind::Reminder;
@@ -75,7 +75,7 @@ pub enum StartError {
     Pool(#[from] PoolFault),
     #[error("REDIS_URL: {0}")]
     Redis(#[from] RedisFault),
-    #[error("{variable}: {0}", variable = variable_of(.0))]
+    #[error("{variable}: {0}", variable = settings::variable_of(.0))]
     Push(#[from] SetupError),
     #[error("{what}: {cause}")]
     Io {
@@ -88,6 +88,8 @@ pub enum StartError {
     #[error("passwords: {0:?}")]
     Passwords(Error),
 }
+
+pub use self::settings::check;
 
 /// The database that the hub uses.
 pub struct Database {
@@ -119,6 +121,15 @@ impl Database {
         Ok(migrations::run(conn, direction).await?)
     }
 
+    /// Watches a private server and starts it again when it has ended by itself; returns when it
+    /// gives up, and why. Never returns for a configured database: that one is its operator's.
+    pub async fn keep(&self) -> StartError {
+        match &self.private {
+            Some(server) => server.keep().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops the private server, if it is one.
     pub async fn close(self) {
         if let Some(server) = self.private
@@ -140,18 +151,6 @@ async fn probe(url: &SecretString) -> Result<(), StartError> {
             Err(StartError::Unreachable(chain.join(": ")))
         }
         Err(_) => Err(StartError::Unreachable(format!("no answer in {} s", PROBE.as_secs()))),
-    }
-}
-
-/// Where the setting stands that a push sender was set up with.
-fn variable_of(problem: &SetupError) -> &'static str {
-    match problem {
-        SetupError::VapidKey => "VAPID_PRIVATE_KEY",
-        SetupError::VapidSubject => "VAPID_SUBJECT",
-        SetupError::ServiceAccount(_) => "FCM_CREDENTIALS_FILE",
-        SetupError::FcmProject => "FCM_PROJECT",
-        SetupError::FcmBaseUrl => "FCM_BASE_URL",
-        SetupError::HttpClient => "push",
     }
 }
 
@@ -180,7 +179,7 @@ pub struct Hub {
     pool: Pool,
     passwords: Passwords,
     fanout: Fanout,
-    ready: Arc<AtomicBool>,
+    ready: Readiness,
     stop_jobs: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
     server: ServerHandle,
@@ -205,6 +204,13 @@ impl Hub {
     /// Starts everything over `database`, whose migrations have run. Must be called inside an
     /// actix `System` on a multi-threaded runtime.
     pub async fn start(config: &Config, database: &Database) -> Result<Self, StartError> {
+        let hub = Self::start_unready(config, database).await?;
+        hub.open();
+        Ok(hub)
+    }
+
+    /// The same, but `/readyz` refuses until [`open`](Self::open): something has to be loaded first.
+    pub async fn start_unready(config: &Config, database: &Database) -> Result<Self, StartError> {
         let pool = Pool::new(
             database.url.expose_secret(),
             config.database.pool_size,
@@ -216,7 +222,7 @@ impl Hub {
             (0..config.http.actor_threads).map(|_| Arbiter::new()).collect();
         let world = World::build(config, pool, &threads).await?;
         let services = world.services(config)?;
-        let ready = Arc::new(AtomicBool::new(true));
+        let ready = Readiness::new(world.fanout.bus().clone());
         let (server, address) = server::start(config, &world, &services, &ready)?;
         let (stop_jobs, stop) = watch::channel(false);
         let deliverer = Deliverer {
@@ -257,6 +263,11 @@ impl Hub {
         })
     }
 
+    /// Everything is there: new work is welcome.
+    pub fn open(&self) {
+        self.ready.open();
+    }
+
     /// Loads the demo data; false when they are there already.
     pub async fn load_demo(&self) -> Result<bool, StartError> {
         let demo = Demo {
@@ -271,7 +282,7 @@ impl Hub {
     /// Stops: not ready at once, sockets are told and closed with 4000, requests under way are
     /// finished, jobs finish what they have in hand.
     pub async fn stop(self) {
-        self.ready.store(false, Ordering::Release);
+        self.ready.close();
         self.fanout.shut_down().await;
         self.server.stop(true).await;
         // Fails only when the jobs have ended.
@@ -314,9 +325,9 @@ impl World {
             .await
             .map_err(|e| StartError::Passwords(Error::Fault(e.to_string())))?
             .map_err(StartError::Passwords)?;
-        let push = Arc::new(ports::push(config)?);
-        let endpoints = ports::endpoint_policy(config.push.allow_private_endpoints);
-        let feeds = ports::endpoint_policy(config.import.allow_private);
+        let push = Arc::new(settings::push(config)?);
+        let endpoints = settings::policy(config.push.allow_private_endpoints);
+        let feeds = settings::policy(config.import.allow_private);
         Ok(Self {
             pool,
             fanout,

@@ -42,7 +42,7 @@ pub(super) fn start(
     config: &Config,
     world: &World,
     services: &Services,
-    ready: &Arc<AtomicBool>,
+    ready: &Readiness,
 ) -> Result<(ServerHandle, SocketAddr), StartError> {
     let rules = SocketRules {
         heartbeat: config.sockets.heartbeat,
@@ -50,7 +50,7 @@ pub(super) fn start(
     };
     let (fanout, presence) = (world.fanout.clone(), world.presence.clone());
     let (services, pool) = (services.clone(), web::Data::new(world.pool.clone()));
-    let ready = web::Data::new(Readiness(ready.clone()));
+    let ready = web::Data::new(ready.clone());
     let origins = web::Data::new(AllowedOrigins(config.http.allowed_origins.clone()));
     let proxies = TrustedProxies(config.http.trusted_proxies.clone());
     let server = HttpServer::new(move || {

@@ -43,6 +43,15 @@ pub enum Bus {
 }
 
 impl Bus {
+    /// `none` with a single node, else `connected` or `lost`.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::InProcess => "none",
+            Self::Redis(bus) if bus.is_listening() => "connected",
+            Self::Redis(_) => "lost",
+        }
+    }
+
     /// Tells the other nodes, without waiting. At the limit of what may wait it is dropped.
     pub fn publish(&self, envelope: &Envelope) {
         match self {

@@ -1,5 +1,7 @@
 //! The bus over Redis pub/sub.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -26,9 +28,15 @@ pub struct RedisFault(#[from] redis::RedisError);
 pub struct RedisBus {
     node: Uuid,
     outgoing: mpsc::Sender<Vec<u8>>,
+    listening: Arc<AtomicBool>,
 }
 
 impl RedisBus {
+    /// Refuses what is no URL of a Redis server. Nothing is connected.
+    pub fn check(url: &str) -> Result<(), RedisFault> {
+        Ok(redis::Client::open(url).map(|_| ())?)
+    }
+
     /// Connects to `url` and hands every envelope of another node to `incoming`. The tasks live as
     /// long as the runtime; a lost connection is made again for ever, at a bounded rate.
     pub async fn connect(
@@ -36,19 +44,28 @@ impl RedisBus {
         incoming: impl Fn(Envelope) + Send + Sync + 'static,
     ) -> Result<Self, RedisFault> {
         let client = redis::Client::open(url)?;
-        let manager = ConnectionManager::new(client.clone()).await?;
+        let manager = reach(&client).await?;
         let node = Uuid::now_v7();
         let (outgoing, queue) = mpsc::channel(QUEUE);
         tokio::spawn(send_all(manager, queue));
+        let listening = Arc::new(AtomicBool::new(false));
+        let heard = listening.clone();
         tokio::spawn(async move {
             loop {
-                if let Err(e) = listen(&client, node, &incoming).await {
+                let ended = listen(&client, node, &incoming, &heard).await;
+                heard.store(false, Ordering::Release);
+                if let Err(e) = ended {
                     tracing::warn!("redis subscription lost: {e}");
                 }
                 tokio::time::sleep(RETRY).await;
             }
         });
-        Ok(Self { node, outgoing })
+        Ok(Self { node, outgoing, listening })
+    }
+
+    /// Whether other nodes are heard now, as far as is known.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire)
     }
 
     /// Queues `envelope`; at the limit it is dropped.
@@ -59,6 +76,15 @@ impl RedisBus {
             tracing::debug!("bus is full, an envelope is dropped");
         }
     }
+}
+
+/// The first connection. One that is not to be had is told at once: the manager tries again for
+/// some seconds before it gives up.
+async fn reach(client: &redis::Client) -> Result<ConnectionManager, redis::RedisError> {
+    if let Err(e) = client.get_multiplexed_async_connection().await {
+        tracing::warn!("REDIS_URL: redis can not be reached, trying again: {e}");
+    }
+    ConnectionManager::new(client.clone()).await
 }
 
 async fn send_all(mut manager: ConnectionManager, mut queue: mpsc::Receiver<Vec<u8>>) {
@@ -78,9 +104,11 @@ async fn listen(
     client: &redis::Client,
     node: Uuid,
     incoming: &(impl Fn(Envelope) + Send + Sync),
+    listening: &AtomicBool,
 ) -> Result<(), redis::RedisError> {
     let mut subscription = client.get_async_pubsub().await?;
     subscription.subscribe(TOPIC).await?;
+    listening.store(true, Ordering::Release);
     let mut messages = subscription.on_message();
     while let Some(message) = messages.next().await {
         if let Some(envelope) = decode(node, message.get_payload_bytes()) {

@@ -1,6 +1,7 @@
 //! Reading variables, and saying which one is wrong and what is allowed.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -28,34 +29,57 @@ impl ConfigError {
 
 /// Variables and their values. An empty value counts as not set.
 #[derive(Clone, Default)]
-pub struct Env(BTreeMap<String, String>);
+pub struct Env {
+    values: BTreeMap<String, String>,
+    /// The names in the file: nobody else's business, so each must be one of the hub's.
+    in_file: BTreeSet<String>,
+    /// The names that were asked for.
+    known: RefCell<BTreeSet<String>>,
+}
 
 impl Env {
     /// The process's variables, and below them those of `file`, in the form of `.env` files.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut values = BTreeMap::new();
+        let mut env = Self::default();
         if let Some(path) = file {
             let wrong = |_| ConfigError::new("HUB_CONFIG", "a readable file of lines NAME=value");
             for pair in dotenvy::from_path_iter(path).map_err(wrong)? {
                 let (name, value) = pair.map_err(wrong)?;
-                values.insert(name, value);
+                env.in_file.insert(name.clone());
+                env.values.insert(name, value);
             }
         }
         // A variable that is not Unicode is none of ours.
-        values.extend(std::env::vars_os().filter_map(|(name, value)| {
+        env.values.extend(std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         }));
-        Ok(Self(values))
+        Ok(env)
+    }
+
+    /// Refuses a name in the file that nobody has asked for: it is misspelt, and what it was to
+    /// change stays as it was.
+    pub(super) fn refuse_unknown(&self) -> Result<(), ConfigError> {
+        let known = self.known.borrow();
+        let Some(name) = self.in_file.iter().find(|name| !known.contains(*name)) else {
+            return Ok(());
+        };
+        let alike = |known: &&String| known.starts_with(name.as_str()) || name.starts_with(*known);
+        let meant = known.iter().find(alike).map(|known| format!(", such as {known}"));
+        let meant = meant.unwrap_or_default();
+        let allowed = format!("the name of a setting, as everything in the file must be{meant}");
+        Err(ConfigError::new(name.clone(), allowed))
     }
 
     /// Variables given one by one, for tests.
     pub fn of(pairs: &[(&str, &str)]) -> Self {
-        Self(pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
+        let values = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Self { values, ..Self::default() }
     }
 
     /// A text, if it is set.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+        self.known.borrow_mut().insert(name.to_owned());
+        self.values.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
     /// A secret, if it is set.

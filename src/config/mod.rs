@@ -3,6 +3,7 @@
 //! A value that is not allowed stops the start and names its variable. README.md has the table;
 //! `tests/it/config.rs` holds the two against each other.
 
+mod check;
 mod env;
 
 use std::net::{IpAddr, SocketAddr};
@@ -125,7 +126,7 @@ pub struct LogConfig {
 impl Config {
     /// Reads everything, or names the first variable whose value is not allowed.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self {
+        let config = Self {
             http: HttpConfig::from_env(env)?,
             database: DatabaseConfig::from_env(env)?,
             redis_url: env.secret("REDIS_URL"),
@@ -150,9 +151,11 @@ impl Config {
             push: PushConfig::from_env(env)?,
             log: LogConfig {
                 json: env.choice("LOG_FORMAT", "text", &["text", "json"])? == "json",
-                filter: env.text("LOG_LEVEL").unwrap_or_else(|| "info".to_owned()),
+                filter: check::log_level(env.text("LOG_LEVEL"))?,
             },
-        })
+        };
+        env.refuse_unknown()?;
+        Ok(config)
     }
 }
 
@@ -177,7 +180,7 @@ impl HttpConfig {
             listen: env.parse("HUB_LISTEN", "127.0.0.1:8080", "an address such as 0.0.0.0:8080")?,
             workers: env.number("HTTP_WORKERS", cores, 1..=64)?,
             actor_threads: env.number("ACTOR_THREADS", cores.min(4), 1..=32)?,
-            allowed_origins: env.list("ALLOWED_ORIGINS"),
+            allowed_origins: check::origins(env.list("ALLOWED_ORIGINS"))?,
             trusted_proxies: env
                 .list("TRUSTED_PROXIES")
                 .iter()

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod group;
 pub mod holidays;
 pub mod ics;
+pub mod input;
 pub mod intervals;
 pub mod limits;
 pub mod money;

@@ -101,6 +101,11 @@ pub enum Refusal {
     },
     /// The hub can not take more work now; try again after the given time.
     Overloaded(Duration),
+    /// The hub can not serve now; what of it is missing, in words of `/readyz`.
+    Unavailable {
+        /// Such as `database`.
+        not_ready: Vec<&'static str>,
+    },
     /// An operation that the socket does not know.
     UnknownOp,
     /// More channels than one socket may follow.

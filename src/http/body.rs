@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use crate::actors::error::Error;
+use crate::domain::input;
 use crate::domain::refusal::Refusal;
 use crate::services::Page;
 
@@ -96,79 +97,12 @@ pub(super) fn is_of_type(req: &HttpRequest, kind: &str) -> bool {
 
 /// Reads JSON; an empty body is an empty object.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    // Serde would also take a list of the fields in order.
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Refusal::field("body", "must be a JSON object").into());
-    }
-    refuse_nul(bytes)?;
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-        let path = e.path().to_string();
-        ApiError::from(problem("body", &path, &e.into_inner().to_string()))
-    })?;
-    json.end().map_err(|_| Refusal::field("body", "has something after the JSON"))?;
-    Ok(value)
-}
-
-/// PostgreSQL keeps no text with NUL in it: such a text is refused here, for all fields at once.
-fn refuse_nul(json: &[u8]) -> Result<(), Refusal> {
-    // In JSON it can only stand as an escape. The cheap look finds `\\u0000` as well, which is
-    // something else, so a hit is looked at closely.
-    if !json.windows(6).any(|w| w == b"\\u0000") {
-        return Ok(());
-    }
-    match serde_json::from_slice(json) {
-        Ok(value) => nul_free("", &value),
-        Err(_) => Ok(()),
-    }
-}
-
-fn nul_free(path: &str, value: &Value) -> Result<(), Refusal> {
-    let below =
-        |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match value {
-        Value::String(text) if text.contains('\0') => {
-            Err(Refusal::field(path, "must not contain NUL"))
-        }
-        Value::Array(items) => {
-            items.iter().enumerate().try_for_each(|(i, v)| nul_free(&format!("{path}[{i}]"), v))
-        }
-        Value::Object(fields) => fields.iter().try_for_each(|(name, v)| {
-            let in_name = name.contains('\0').then(|| Refusal::field(path, "must not contain NUL"));
-            in_name.map_or_else(|| nul_free(&below(name), v), Err)
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
-    }
+    Ok(input::parse(if bytes.is_empty() { b"{}" } else { bytes })?)
 }
 
 /// Reads the data of a socket's command, by the same rules as a body.
 pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    nul_free("", &value)?;
-    serde_path_to_error::deserialize(value).map_err(|e| {
-        let path = e.path().to_string();
-        problem("body", &path, &e.into_inner().to_string()).into()
-    })
-}
-
-/// The refusal for what serde said about `path` in the `whole` (body or query). An unknown or
-/// missing field is named itself, not the object that it is (not) in.
-fn problem(whole: &str, path: &str, said: &str) -> Refusal {
-    let said = said.split(" at line ").next().unwrap_or(said);
-    let named = ["unknown field `", "missing field `", "duplicate field `"]
-        .iter()
-        .find_map(|start| said.strip_prefix(start)?.split('`').next());
-    let root = path == "." || path == "?";
-    match (named, root) {
-        (Some(field), true) => Refusal::field(field, said),
-        // The path of an unknown field ends with the field itself.
-        (Some(field), false) if path.split('.').next_back() == Some(field) => {
-            Refusal::field(path, said)
-        }
-        (Some(field), false) => Refusal::field(format!("{path}.{field}"), said),
-        (None, true) => Refusal::field(whole, said),
-        (None, false) => Refusal::field(path, said),
-    }
+    Ok(input::parse_value(value)?)
 }
 
 /// The parameters `page` and `limit` of a list.
@@ -225,7 +159,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
                 actix_web::error::QueryPayloadError::Deserialize(e) => e.to_string(),
                 other => other.to_string(),
             };
-            ApiError::from(problem("query", ".", &said)).into()
+            ApiError::from(input::problem("query", ".", &said)).into()
         }));
 }
 
@@ -233,49 +167,3 @@ pub fn configure(config: &mut web::ServiceConfig) {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Outer {
-        #[serde(rename = "inner")]
-        _inner: Inner,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Inner {
-        #[serde(rename = "count")]
-        _count: i32,
-    }
-
-    fn field(json: &str) -> String {
-        match parse::<Outer>(json.as_bytes()).unwrap_err().0 {
-            Error::Refused(Refusal::Validation(p)) => p[0].field.clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn nul_is_refused_wherever_it_stands() {
-        assert_eq!(field(r#"{"inner":{"count":1,"a":["x","\u0000"]}}"#), "inner.a[1]");
-        // An escaped backslash before u0000 is no NUL.
-        assert_eq!(field(r#"{"x":"\\u0000"}"#), "x");
-        assert!(refuse_nul(br#"{"x":"\\u0000"}"#).is_ok());
-    }
-
-    #[test]
-    fn the_field_is_named() {
-        assert_eq!(field("{}"), "inner");
-        assert_eq!(field(r#"{"inner":{}}"#), "inner.count");
-        assert_eq!(field(r#"{"inner":{"count":"x"}}"#), "inner.count");
-        assert_eq!(field(r#"{"inner":{"count":1,"more":2}}"#), "inner.more");
-        assert_eq!(field(r#"{"inner":{"count":1},"x":2}"#), "x");
-        assert_eq!(field("nonsense"), "body");
-        assert_eq!(field(r#"[{"count":1}]"#), "body");
-        assert_eq!(field(r#"{"inner":{"count":1}} trailing"#), "body");
-    }
-}

@@ -42,9 +42,17 @@ impl ResponseError for ApiError {
     }
 }
 
+const UNAVAILABLE: &str = "The hub can not serve now; try again soon.";
+/// How long a client should wait before it asks a hub again that can not serve.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(2);
+
 /// The HTTP status of an error.
 pub fn status(error: &Error) -> StatusCode {
-    let Error::Refused(refusal) = error else { return StatusCode::INTERNAL_SERVER_ERROR };
+    let refusal = match error {
+        Error::Refused(refusal) => refusal,
+        Error::Unavailable(_) => return StatusCode::SERVICE_UNAVAILABLE,
+        Error::Fault(_) => return StatusCode::INTERNAL_SERVER_ERROR,
+    };
     match refusal {
         Refusal::Validation(_) | Refusal::IdempotencyConflict => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Unauthenticated
@@ -69,13 +77,17 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::IdempotencyInFlight => StatusCode::CONFLICT,
         Refusal::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Overloaded(_) | Refusal::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
 /// The machine-readable code of an error.
 pub fn code(error: &Error) -> &'static str {
-    let Error::Refused(refusal) = error else { return "internal" };
+    let refusal = match error {
+        Error::Refused(refusal) => refusal,
+        Error::Unavailable(_) => return "unavailable",
+        Error::Fault(_) => return "internal",
+    };
     match refusal {
         Refusal::Validation(_) => "validation_failed",
         Refusal::Unauthenticated => "unauthenticated",
@@ -102,6 +114,7 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::RateLimited(_) => "rate_limited",
         Refusal::PayloadTooLarge { .. } => "payload_too_large",
         Refusal::Overloaded(_) => "overloaded",
+        Refusal::Unavailable { .. } => "unavailable",
         Refusal::UnknownOp => "unknown_op",
         Refusal::TooManySubscriptions { .. } => "too_many_subscriptions",
     }
@@ -109,8 +122,12 @@ pub fn code(error: &Error) -> &'static str {
 
 /// One line for people.
 pub fn message(error: &Error) -> String {
-    let Error::Refused(refusal) = error else {
-        return "Something went wrong on our side; the request id helps us find it.".to_owned();
+    let refusal = match error {
+        Error::Refused(refusal) => refusal,
+        Error::Unavailable(_) => return UNAVAILABLE.to_owned(),
+        Error::Fault(_) => {
+            return "Something went wrong on our side; the request id helps us find it.".to_owned();
+        }
     };
     match refusal {
         Refusal::Validation(_) => "Some fields are not valid.".to_owned(),
@@ -142,6 +159,7 @@ pub fn message(error: &Error) -> String {
         Refusal::RateLimited(_) => "Too many requests.".to_owned(),
         Refusal::PayloadTooLarge { limit } => format!("The body may have {limit} bytes."),
         Refusal::Overloaded(_) => "The hub has too much to do; try again soon.".to_owned(),
+        Refusal::Unavailable { .. } => UNAVAILABLE.to_owned(),
         Refusal::UnknownOp => "There is no such operation.".to_owned(),
         Refusal::TooManySubscriptions { limit } => {
             format!("One socket may follow {limit} channels.")
@@ -169,6 +187,7 @@ pub fn details(error: &Error) -> Option<Value> {
         }
         Refusal::VersionConflict { current } => Some(json!({ "version": current })),
         Refusal::EditClosed { days } => Some(json!({ "days": days })),
+        Refusal::Unavailable { not_ready } => Some(json!({ "notReady": not_ready })),
         Refusal::PayloadTooLarge { limit } | Refusal::TooManySubscriptions { limit } => {
             Some(json!({ "limit": limit }))
         }
@@ -196,9 +215,14 @@ pub fn details(error: &Error) -> Option<Value> {
 
 /// When trying again can help without changing the request, and after how long at the earliest.
 pub fn retry_after(error: &Error) -> Option<Duration> {
-    let Error::Refused(refusal) = error else { return None };
+    let refusal = match error {
+        Error::Refused(refusal) => refusal,
+        Error::Unavailable(_) => return Some(OUTAGE_PAUSE),
+        Error::Fault(_) => return None,
+    };
     match refusal {
         Refusal::RateLimited(wait) | Refusal::Overloaded(wait) => Some(*wait),
+        Refusal::Unavailable { .. } => Some(OUTAGE_PAUSE),
         Refusal::IdempotencyInFlight => Some(Duration::from_secs(1)),
         Refusal::Validation(_)
         | Refusal::Unauthenticated
@@ -227,11 +251,8 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
     }
 }
 
-/// The error as sockets tell it. A fault is logged, its cause is not told.
+/// The error as sockets tell it. The cause of a fault is not told.
 pub fn on_the_wire(error: &Error) -> WireError {
-    if let Error::Fault(cause) = error {
-        tracing::error!(cause, "a socket's command failed");
-    }
     WireError {
         code: code(error),
         message: message(error),
@@ -279,6 +300,7 @@ pub fn codes() -> Vec<Error> {
         Refusal::RateLimited(wait),
         Refusal::PayloadTooLarge { limit: super::body::LIMIT },
         Refusal::Overloaded(wait),
+        Refusal::Unavailable { not_ready: Vec::new() },
         Refusal::UnknownOp,
         Refusal::TooManySubscriptions { limit: crate::actors::protocol::MAX_SUBSCRIPTIONS },
     ]

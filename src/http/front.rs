@@ -142,8 +142,11 @@ fn refused(e: &actix_web::Error, status: StatusCode) -> Error {
 /// The cause of a fault goes to the log and nowhere else.
 fn log_fault(e: &actix_web::Error, id: &str) {
     match e.as_error::<ApiError>() {
-        Some(ApiError(Error::Fault(cause))) => tracing::error!(requestId = id, cause, "fault"),
-        Some(ApiError(Error::Refused(_))) => {}
+        Some(ApiError(e)) => {
+            if let Some(cause) = e.cause() {
+                tracing::error!(requestId = id, cause, "fault");
+            }
+        }
         None => tracing::debug!(requestId = id, "refused by actix: {e}"),
     }
 }

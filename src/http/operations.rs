@@ -1,7 +1,7 @@
 //! What operators ask: is the process alive, can it serve, what does its API look like.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
@@ -11,20 +11,50 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::envelope::Reply;
 use super::error::ApiResult;
 use super::openapi;
+use crate::actors::error::Error;
+use crate::bus::Bus;
 use crate::domain::refusal::Refusal;
+use crate::models::migrations;
 use crate::models::pool::Pool;
 
 /// How long `/readyz` waits for the database.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether the hub takes new work; false once it is told to stop.
-#[derive(Debug, Clone)]
-pub struct Readiness(pub Arc<AtomicBool>);
+/// Whether the hub takes new work: not before everything is loaded, and not once it is told to stop.
+#[derive(Clone)]
+pub struct Readiness {
+    stage: Arc<AtomicU8>,
+    bus: Bus,
+}
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const STOPPING: u8 = 2;
 
 impl Readiness {
-    /// Whether new work is taken.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// Of a hub that is starting, and reaches other nodes over `bus`.
+    pub fn new(bus: Bus) -> Self {
+        Self { stage: Arc::new(AtomicU8::new(STARTING)), bus }
+    }
+
+    /// New work is welcome.
+    pub fn open(&self) {
+        self.stage.store(SERVING, Ordering::Release);
+    }
+
+    /// New work is not welcome any more.
+    pub fn close(&self) {
+        self.stage.store(STOPPING, Ordering::Release);
+    }
+
+    /// Refuses new work when there should be none.
+    pub fn admit(&self) -> Result<(), Refusal> {
+        let not_ready = match self.stage.load(Ordering::Acquire) {
+            SERVING => return Ok(()),
+            STARTING => "starting",
+            _ => "stopping",
+        };
+        Err(Refusal::Unavailable { not_ready: vec![not_ready] })
     }
 }
 
@@ -34,19 +64,32 @@ pub async fn healthz() -> ApiResult<Reply> {
     Reply::ok(json!({ "status": "alive" }))
 }
 
-/// The hub can serve: the database answers and the hub is not stopping. Migrations ran before the
-/// hub listened; a lost Redis does not make a node unready, it heals from PostgreSQL.
-#[utoipa::path(get, path = "/readyz", tag = "operations",
-    responses((status = 200), (status = 503)))]
+/// Whether the hub can serve.
+///
+/// 503 while it starts or stops, the database does not answer, or a migration is missing; the
+/// details name which of `starting`, `stopping`, `database`, `migrations`. A lost Redis (`bus`:
+/// `lost`) does not make a node unready: it goes on alone and heals from PostgreSQL, and since all
+/// nodes lose it together, a balancer would be left with none.
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200)))]
 pub async fn readyz(pool: web::Data<Pool>, ready: web::Data<Readiness>) -> ApiResult<Reply> {
-    let refused = || Refusal::Overloaded(Duration::from_secs(1));
-    if !ready.is_ready() {
-        return Err(refused().into());
-    }
-    match tokio::time::timeout(PATIENCE, pool.ping()).await {
-        Ok(Ok(())) => Reply::ok(json!({ "status": "ready" })),
-        Ok(Err(_)) | Err(_) => Err(refused().into()),
-    }
+    ready.admit()?;
+    let missing = match tokio::time::timeout(PATIENCE, missing_migrations(&pool)).await {
+        Ok(Ok(0)) => {
+            return Reply::ok(json!({ "status": "ready", "bus": ready.bus.state() }));
+        }
+        Ok(Ok(_)) => "migrations",
+        Ok(Err(e)) => {
+            tracing::warn!(cause = e.cause(), "the database does not answer");
+            "database"
+        }
+        Err(_) => "database",
+    };
+    Err(Refusal::Unavailable { not_ready: vec![missing] }.into())
+}
+
+async fn missing_migrations(pool: &Pool) -> Result<usize, Error> {
+    let mut conn = pool.get().await?;
+    Ok(migrations::missing(&mut conn).await?)
 }
 
 /// The description of the API (OpenAPI 3.1).

@@ -39,9 +39,7 @@ pub async fn upgrade(
     pool: web::Data<Pool>,
     ready: web::Data<Readiness>,
 ) -> ApiResult<HttpResponse> {
-    if !ready.is_ready() {
-        return Err(Error::overloaded().into());
-    }
+    ready.admit()?;
     if !origin_is_allowed(&req) {
         return Err(Refusal::Forbidden.into());
     }

@@ -1,9 +1,26 @@
 //! The migrations, compiled into the binary.
 
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use super::Conn;
+
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+diesel::table! {
+    /// Diesel's own record of what was applied.
+    #[sql_name = "__diesel_schema_migrations"]
+    applied (version) {
+        version -> Text,
+    }
+}
 
 /// A migration failed, or could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +50,6 @@ pub async fn run(
     mut conn: AsyncPgConnection,
     direction: Direction,
 ) -> Result<Vec<String>, MigrationFault> {
-    use diesel_async::RunQueryDsl;
     diesel::sql_query("SELECT pg_advisory_lock(7306931472011)")
         .execute(&mut conn)
         .await
@@ -49,6 +65,28 @@ pub async fn run(
     })
     .await
     .map_err(|e| MigrationFault(e.to_string()))?
+}
+
+/// How many of this hub's migrations the database lacks: some other has taken them away. Those of a
+/// newer hub do not count.
+pub async fn missing(conn: &mut Conn) -> QueryResult<usize> {
+    static OWN: OnceLock<BTreeSet<String>> = OnceLock::new();
+    let own = OWN.get_or_init(own_versions);
+    let there: Vec<String> = match applied::table.select(applied::version).load(conn).await {
+        // The table is gone with the rest.
+        Err(Error::DatabaseError(DatabaseErrorKind::Unknown, info))
+            if info.message().contains("does not exist") =>
+        {
+            Vec::new()
+        }
+        there => there?,
+    };
+    Ok(own.iter().filter(|version| !there.contains(version)).count())
+}
+
+fn own_versions() -> BTreeSet<String> {
+    let own = MigrationSource::<Pg>::migrations(&MIGRATIONS).unwrap_or_default();
+    own.iter().map(|migration| migration.name().version().to_string()).collect()
 }
 
 /// How many migrations the database still lacks.

@@ -29,6 +29,25 @@ pub enum PoolFault {
     Unreachable(String),
 }
 
+/// Whether `error` says that the connection is gone, rather than that PostgreSQL refused something.
+/// What was under way may have been committed or not.
+pub fn is_lost(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind, Error};
+    match error {
+        Error::DatabaseError(
+            DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+            _,
+        )
+        | Error::BrokenTransactionManager => true,
+        // A server that shuts down or crashes says so first (SQLSTATE 57P01, 57P02), which Diesel
+        // does not pass on. Where the database speaks another language, this is not seen.
+        Error::DatabaseError(DatabaseErrorKind::Unknown, info) => {
+            info.message().starts_with("terminating connection")
+        }
+        _ => false,
+    }
+}
+
 /// Opens a connection on which nothing lasts for ever: a statement that hangs would keep its place
 /// in the pool, and a transaction that was left open its locks.
 async fn establish(url: &str) -> Result<Conn, ConnectionError> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why there is no private server. Nothing keeps running after one of these, except a server whose
+/// Why there is no private server, or none any more. Nothing keeps running after one of these, except a server whose
 /// watchdog stops it within seconds.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -87,6 +87,13 @@ pub enum StartError {
         log.display()
     )]
     NotReady { limit: Duration, log: PathBuf },
+
+    #[error(
+        "PostgreSQL has ended {times} times within {within:?} by itself, and is not started again. {} \
+         and the system's log (out of memory?) may say why",
+        log.display()
+    )]
+    KeepsEnding { times: usize, within: Duration, log: PathBuf },
 
     #[error(transparent)]
     OldServerStays(#[from] StopError),

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::PORT;
@@ -111,13 +111,28 @@ fn make_socket_dir(
     account: Option<Account>,
 ) -> Result<PathBuf, StartError> {
     if socket_in(&run).as_os_str().len() <= SOCKET_PATH_MAX {
+        if run.is_symlink() {
+            // From a time when the path was longer.
+            fs::remove_file(&run).map_err(io_error("remove", &run))?;
+        }
         identity::make_private_dir(&run, account)?;
         return Ok(run);
     }
     let short = PathBuf::from(format!("/tmp/klear-karma-hub-{}", path_hash(data_dir)));
     identity::make_private_dir(&short, account)?;
+    show_where(&run, &short)?;
     tracing::info!(sockets = %short.display(), "the path is too long for a socket; using /tmp");
     Ok(short)
+}
+
+/// Leaves a link in the usual place, for people and for `scripts/clean-data`.
+fn show_where(run: &Path, sockets: &Path) -> Result<(), StartError> {
+    match symlink(sockets, run) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io_error("link", run)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn socket_in(dir: &Path) -> PathBuf {

@@ -14,6 +14,7 @@
 mod cluster;
 mod error;
 mod identity;
+mod keeper;
 mod layout;
 mod lock;
 mod log;
@@ -26,7 +27,11 @@ mod watchdog;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 pub use error::{DatabaseError, StartError, StopError};
 
@@ -85,7 +90,11 @@ impl Options {
 /// [`Options::orphan_grace`].
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    server: server::Server,
+    /// Held for as long as it is being stopped or started again.
+    server: Arc<Mutex<server::Server>>,
+    launch: Arc<server::Launch>,
+    pid: AtomicU32,
+    is_adopted: bool,
     watchdog: watchdog::Watchdog,
     sockets: PathBuf,
     stop_timeout: Duration,
@@ -124,11 +133,14 @@ pub async fn start(options: Options) -> Result<PrivatePostgres, StartError> {
         sockets = %layout.sockets.display(),
         pid = server.pid(),
         adopted = server.is_adopted(),
-        milliseconds = began.elapsed().as_millis(),
+        milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         "the private PostgreSQL is ready"
     );
     Ok(PrivatePostgres {
-        server,
+        pid: AtomicU32::new(server.pid()),
+        is_adopted: server.is_adopted(),
+        server: Arc::new(Mutex::new(server)),
+        launch: Arc::new(launch),
         watchdog,
         sockets: layout.sockets,
         stop_timeout: options.stop_timeout,
@@ -152,12 +164,12 @@ impl PrivatePostgres {
 
     /// The process id of the server.
     pub fn pid(&self) -> u32 {
-        self.server.pid()
+        self.pid.load(Ordering::Acquire)
     }
 
     /// Whether the server was already running: left by a hub that was killed.
     pub fn is_adopted(&self) -> bool {
-        self.server.is_adopted()
+        self.is_adopted
     }
 
     /// Creates the database `name`, owned by the hub's role. Returns whether it was missing; one
@@ -171,7 +183,7 @@ impl PrivatePostgres {
     /// Stops the server cleanly, or within seconds of `stop_timeout` the hard way, and ends the
     /// watchdog. Open connections are cut. The data directory is then free for another hub.
     pub async fn stop(mut self) -> Result<(), StopError> {
-        let stopped = self.server.stop(self.stop_timeout).await;
+        let stopped = self.server.lock().await.stop(self.stop_timeout).await;
         // A server that would not stop stays the watchdog's: it tries again once we are gone.
         if stopped.is_ok() {
             self.watchdog.dismiss().await;

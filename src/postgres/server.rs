@@ -43,6 +43,11 @@ pub(super) struct Launch {
 }
 
 impl Launch {
+    /// Where the server's log is.
+    pub(super) fn log(&self) -> &Path {
+        &self.layout.log
+    }
+
     pub(super) fn new(layout: &Layout, programs: &Programs, options: &Options) -> Self {
         let mut arguments = vec!["-D".to_owned(), layout.cluster.display().to_string()];
         for (name, value) in settings(&layout.sockets, options) {
@@ -223,6 +228,14 @@ impl Server {
             Some(_) => self.ended().is_none(),
             // Reads procfs, which waits for no disk.
             None => postmaster::serves(self.pid, &self.cluster),
+        }
+    }
+
+    /// How the server ended, if it has.
+    pub(super) fn fate(&mut self) -> Option<String> {
+        match &self.child {
+            Some(_) => self.ended(),
+            None => (!self.is_alive()).then(|| "it is gone".to_owned()),
         }
     }
 

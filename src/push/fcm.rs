@@ -60,6 +60,12 @@ impl Fcm {
         Ok(Self { client, url, tokens })
     }
 
+    /// Refuses a project or a base URL that can not be one, also where there are no credentials and
+    /// so nothing is sent.
+    pub fn check(project: Option<&str>, base_url: Option<&str>) -> Result<(), SetupError> {
+        send_url(base_url.unwrap_or(BASE_URL), project.unwrap_or("project")).map(|_| ())
+    }
+
     /// One attempt, or two where the first was refused for its access token; see [`Outcome`].
     pub async fn send(&self, token: &FcmToken, message: &PushMessage) -> Outcome {
         let Ok(body) = message.fitted_body() else { return Outcome::TooLarge };

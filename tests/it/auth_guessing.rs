@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hub::config::{Config, Env};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::hub::answer;
+use crate::support::logged::Logged;
 use crate::support::people::PASSWORD;
-use crate::support::process::Process;
 use crate::support::{Answer, TestHub, postgres, rows};
 
 /// A login as a trusted proxy passes it on; `forwarded` is the whole `X-Forwarded-For`.
@@ -113,6 +114,40 @@ async fn registrations_are_counted_per_address() {
     hub.stop().await;
 }
 
+#[tokio::test]
+async fn right_passwords_at_once_all_log_in() {
+    let hub = behind_a_proxy().await;
+    let person = hub.seeker().await;
+    let logins = (0..12).map(|_| login(&hub, "203.0.113.1", &person.email, PASSWORD));
+    for answer in join_all(logins).await {
+        answer.data(200);
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_guesses_at_once_are_no_more_than_a_few() {
+    let hub = behind_a_proxy().await;
+    let person = hub.seeker().await;
+    let (one, everybody) = ("203.0.113.1", "203.0.113.2");
+    let at_one = join_all((0..1_000).map(|_| login(&hub, one, &person.email, "a guess"))).await;
+    let at_all =
+        join_all((0..1_000).map(async |n| {
+            login(&hub, everybody, &format!("guess{n}@example.in"), "a guess").await
+        }))
+        .await;
+    for (answers, allowed) in [(at_one, 5), (at_all, 50)] {
+        let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == 401);
+        assert_eq!(made.len(), allowed);
+        refused.iter().for_each(|answer| {
+            answer.refused(429, "rate_limited");
+        });
+    }
+    let failures = "SELECT count(*) FROM audit_log WHERE event_type = 'failed_login'";
+    assert_eq!(rows::number(&hub.database_url, failures).await, 55);
+    hub.stop().await;
+}
+
 /// The shortest of some logins: noise only ever adds.
 async fn shortest(hub: &TestHub, email: &str) -> (Duration, Value) {
     let mut best = Duration::MAX;
@@ -200,7 +235,7 @@ async fn the_log_holds_no_secret() {
     let vapid = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
     let secrets = [("JWT_SECRET", jwt), ("VAPID_PRIVATE_KEY", vapid)];
     let url = postgres::migrated();
-    let process = Process::start(&url, &secrets).await;
+    let process = Logged::start(&url, &secrets).await;
     // The hub does this for itself, in its own process here. Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();

@@ -67,6 +67,9 @@ fn a_wrong_value_is_named_with_what_is_allowed_and_not_shown() {
         ("HTTP_WORKERS", "65", "1 to 64"),
         ("HTTP_WORKERS", "many", "1 to 64"),
         ("ACTOR_THREADS", "33", "1 to 32"),
+        ("ALLOWED_ORIGINS", "foo,bar", "no slash at the end"),
+        ("ALLOWED_ORIGINS", "https://app.example.in/", "no slash at the end"),
+        ("LOG_LEVEL", "inof", "off, error, warn, info, debug or trace"),
         ("TRUSTED_PROXIES", "10.0.0.1,balancer", "IP addresses, by commas"),
         ("SHUTDOWN_SECONDS", "0", "1 to 120"),
         ("DATABASE_POOL_SIZE", "1", "2 to 200"),
@@ -112,10 +115,18 @@ fn the_defaults_are_safe_to_start_with() {
 #[test]
 fn the_environment_wins_over_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&file, "HOLD_TTL_SECONDS=77\n# a comment\nPATH=/nowhere\n").unwrap();
+    std::fs::write(&file, "HOLD_TTL_SECONDS=77\n# a comment\nCOMMISSION_BPS=1000\n").unwrap();
     let env = Env::load(Some(file.path())).unwrap();
     assert_eq!(Config::from_env(&env).unwrap().booking.hold_ttl.as_secs(), 77);
+    std::fs::write(&file, "PATH=/nowhere\n").unwrap();
+    let env = Env::load(Some(file.path())).unwrap();
     assert_ne!(env.text("PATH").unwrap(), "/nowhere");
+    // Nobody but the hub reads the file, so a name that it does not know is misspelt.
+    std::fs::write(&file, "HOLD_TTL_SECONDS=77\nHOLD_TTL_SECOND=5\n").unwrap();
+    let env = Env::load(Some(file.path())).unwrap();
+    let error = Config::from_env(&env).unwrap_err();
+    assert_eq!(error.variable, "HOLD_TTL_SECOND");
+    assert!(error.allowed.contains("HOLD_TTL_SECONDS"), "{error}");
     let missing = Env::load(Some(Path::new("/nowhere/at/all"))).err().unwrap();
     assert_eq!(missing.variable, "HUB_CONFIG");
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::feed_server::{FeedServer, Page};
 use crate::support::hub::answer;
+use crate::support::logged::Logged;
 use crate::support::people::PASSWORD;
 use crate::support::postgres;
-use crate::support::process::Process;
 
 /// Reads a feed with its token, with a wrong one, and in a way that is refused before it is looked
 /// at.
@@ -24,7 +24,7 @@ async fn read_feed(client: &reqwest::Client, base: &str, made: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_holds_no_secret_of_a_calendar() {
     let url = postgres::migrated();
-    let process = Process::start(
+    let process = Logged::start(
         &url,
         &[
             ("JWT_SECRET", "a jwt secret of more than 32 bytes, really"),

@@ -18,24 +18,24 @@ const HELPER_DIR: &str = "HUB_TEST_PG_HELPER_DIR";
 const HELPER_GRACE: &str = "HUB_TEST_PG_HELPER_GRACE";
 
 /// A data directory that the server's user can enter, and that takes everything with it.
-struct DataDir(tempfile::TempDir);
+pub struct DataDir(tempfile::TempDir);
 
 impl DataDir {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("hub-pg-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn cluster(&self) -> PathBuf {
+    pub fn cluster(&self) -> PathBuf {
         fs::canonicalize(self.path().join("postgres")).unwrap()
     }
 
-    fn options(&self) -> Options {
+    pub fn options(&self) -> Options {
         options(self.path(), Duration::from_secs(1))
     }
 }
@@ -69,8 +69,15 @@ fn options(dir: &Path, orphan_grace: Duration) -> Options {
     }
 }
 
+/// What `make clean-data` does.
+fn clean(data_dir: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/clean-data");
+    let done = Command::new("sh").arg(script).arg(data_dir).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
 /// The server and watchdog of a cluster: processes with its path as an argument.
-fn processes_of(cluster: &Path) -> Vec<i32> {
+pub fn processes_of(cluster: &Path) -> Vec<i32> {
     let wanted = cluster.to_str().unwrap();
     fs::read_dir("/proc")
         .unwrap()
@@ -91,7 +98,7 @@ fn is_alive(pid: u32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty())
 }
 
-async fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+pub async fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while began.elapsed() < limit {
         if holds() {
@@ -102,7 +109,7 @@ async fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     holds()
 }
 
-async fn ask(server: &PrivatePostgres, database: &str, query: &str) -> String {
+pub async fn ask(server: &PrivatePostgres, database: &str, query: &str) -> String {
     let (client, connection) =
         tokio_postgres::connect(&server.url(database), tokio_postgres::NoTls).await.unwrap();
     let task = tokio::spawn(connection);
@@ -417,7 +424,9 @@ async fn a_path_too_long_for_a_socket_gets_one_under_tmp() {
     assert_eq!(ask(&server, "postgres", "SELECT 1").await, "1");
     let sockets = server.socket_dir().to_owned();
     server.stop().await.unwrap();
-    fs::remove_dir(sockets).unwrap();
+    assert_eq!(fs::read_link(deep.join("run")).unwrap(), sockets);
+    clean(&deep);
+    assert!(!sockets.exists() && !deep.exists());
 }
 
 #[tokio::test]
@@ -483,5 +492,15 @@ async fn below_a_closed_directory_roots_cluster_goes_to_var_lib() {
         "the watchdog works there too"
     );
     let outside = fs::read_link(data.join("postgres")).unwrap();
-    fs::remove_dir_all(outside.parent().unwrap()).unwrap();
+    clean(&data);
+    assert!(!outside.parent().unwrap().exists() && !data.exists());
+    // A new beginning, not a cluster that turns up again.
+    let server = postgres::start(options(&data, Duration::from_secs(1))).await.unwrap();
+    assert!(server.create_database_if_missing("kept").await.unwrap());
+    server.stop().await.unwrap();
+    let base = outside.parent().unwrap();
+    assert!(fs::read_dir(base).unwrap().all(|entry| {
+        !entry.unwrap().file_name().to_string_lossy().starts_with("postgres.unusable-")
+    }));
+    clean(&data);
 }

@@ -144,20 +144,23 @@ impl Auth {
         origin: &Origin,
     ) -> Result<Issued> {
         let email = email.trim().to_lowercase();
-        self.throttle.admit_login(&email, origin.address)?;
+        // Whatever goes wrong from here on, other than the password, is not held against anybody.
+        let attempt = self.throttle.admit_login(&email, origin.address).await?;
         let mut conn = self.pool.get().await?;
         let found = users::find_with_password(&mut conn, &email).await?;
         // bcrypt takes a quarter of a second: no connection is kept meanwhile.
         drop(conn);
         let hash = found.as_ref().and_then(|(_, hash)| hash.clone());
         let matches = self.passwords.verify(password, hash).await?;
-        let mut conn = self.pool.get().await?;
         match found {
             Some((user, _)) if matches && user.status == "active" => {
-                self.throttle.login_succeeded(&email, origin.address);
+                attempt.succeeded();
+                let mut conn = self.pool.get().await?;
                 conn.transaction(async |conn| self.open_session(conn, user, origin).await).await
             }
             other => {
+                attempt.failed();
+                let mut conn = self.pool.get().await?;
                 let user_id = other.map(|(user, _)| user.id);
                 self.note(&mut conn, "failed_login", user_id, origin).await?;
                 Err(Refusal::InvalidCredentials.into())

@@ -1,0 +1,75 @@
+//! What the configuration says about the ports, made into what they need.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{StartError, keys};
+use crate::bus::RedisBus;
+use crate::config::{Config, ConfigError};
+use crate::outbound::EndpointPolicy;
+use crate::push::{Fcm, FcmConfig, Push, SetupError, VapidKeys, WebPush, WebPushConfig};
+
+/// For one request to a push service, and for fetching an access token.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Refuses what a hub could not serve with, before anything is started or stored: what
+/// `Config::from_env` can not see, since only those who use a value know it.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    keys::check(config)?;
+    if let Some(url) = &config.redis_url {
+        let allowed = "a URL such as redis://localhost:6379";
+        RedisBus::check(url.expose_secret()).map_err(|_| ConfigError::new("REDIS_URL", allowed))?;
+    }
+    let key = match &config.push.vapid_private_key {
+        Some(key) => key.clone(),
+        None => VapidKeys::generate().map_err(|e| keys::io("no VAPID key", e))?.private_key,
+    };
+    senders(config, &key).map(|_| ())
+}
+
+/// The push senders that are configured.
+pub(super) fn push(config: &Config) -> Result<Push, StartError> {
+    senders(config, &keys::vapid_private_key(config)?)
+}
+
+/// Where addresses that users name may lie.
+pub(super) fn policy(allow_private: bool) -> EndpointPolicy {
+    if allow_private { EndpointPolicy::Any } else { EndpointPolicy::PublicHttps }
+}
+
+fn senders(config: &Config, vapid: &SecretString) -> Result<Push, StartError> {
+    let web_push = WebPush::new(WebPushConfig {
+        vapid: VapidKeys::load(vapid)?,
+        subject: config.push.vapid_subject.clone(),
+        endpoints: policy(config.push.allow_private_endpoints),
+        timeout: PUSH_TIMEOUT,
+    })?;
+    let (project, base_url) = (config.push.fcm_project.clone(), config.push.fcm_base_url.clone());
+    Fcm::check(project.as_deref(), base_url.as_deref())?;
+    let fcm = match &config.push.fcm_credentials {
+        Some(path) => {
+            let json = std::fs::read_to_string(path).map_err(|_| {
+                ConfigError::new("FCM_CREDENTIALS_FILE", "the path of a readable file")
+            })?;
+            let service_account_json = json.into();
+            let config =
+                FcmConfig { service_account_json, project, base_url, timeout: PUSH_TIMEOUT };
+            Some(Fcm::new(config)?)
+        }
+        None => None,
+    };
+    Ok(Push::new(Some(web_push), fcm))
+}
+
+/// Where the setting stands that a push sender was set up with.
+pub(super) fn variable_of(problem: &SetupError) -> &'static str {
+    match problem {
+        SetupError::VapidKey => "VAPID_PRIVATE_KEY",
+        SetupError::VapidSubject => "VAPID_SUBJECT",
+        SetupError::ServiceAccount(_) => "FCM_CREDENTIALS_FILE",
+        SetupError::FcmProject => "FCM_PROJECT",
+        SetupError::FcmBaseUrl => "FCM_BASE_URL",
+        SetupError::HttpClient => "push",
+    }
+}

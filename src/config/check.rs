@@ -1,0 +1,95 @@
+//! Values that have a form of their own.
+
+use reqwest::Url;
+use tracing_subscriber::EnvFilter;
+
+use super::ConfigError;
+
+/// Origins as browsers send them (RFC 6454 section 6.2): scheme, host, and a port that is not the
+/// scheme's own. Any other spelling would never be met.
+pub(super) fn origins(list: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let allowed = "origins as browsers send them, such as https://app.example.in or \
+                   http://localhost:3000, by commas: no path, no slash at the end, lower case";
+    match list.iter().all(|origin| is_origin(origin)) {
+        true => Ok(list),
+        false => Err(ConfigError::new("ALLOWED_ORIGINS", allowed)),
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    match url.scheme() {
+        "http" | "https" => url.origin().ascii_serialization() == text,
+        // Apps in a web view have schemes of their own, such as capacitor://localhost.
+        scheme => text
+            .strip_prefix(scheme)
+            .and_then(|rest| rest.strip_prefix("://"))
+            .is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])),
+    }
+}
+
+/// Directives of tracing: `info` unless given. A single word that is no level would be taken for
+/// the name of a module, and everything else would fall silent.
+pub(super) fn log_level(text: Option<String>) -> Result<String, ConfigError> {
+    let Some(text) = text else { return Ok("info".to_owned()) };
+    let is_level = |word: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| word.eq_ignore_ascii_case(level))
+    };
+    let is_name =
+        |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b));
+    let misspelt = text.split(',').map(str::trim).any(|word| is_name(word) && !is_level(word));
+    if misspelt || EnvFilter::try_new(&text).is_err() {
+        let allowed = "off, error, warn, info, debug or trace, or directives such as \
+                       info,hub::actors=debug";
+        return Err(ConfigError::new("LOG_LEVEL", allowed));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_what_a_browser_sends() {
+        for good in [
+            "https://app.example.in",
+            "http://localhost:3000",
+            "https://[::1]:8443",
+            "https://xn--bcher-kva.example",
+            "capacitor://localhost",
+            "chrome-extension://abcdef",
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "foo",
+            "bar.example",
+            "*",
+            "null",
+            "https://",
+            "https://app.example.in/",
+            "https://app.example.in/path",
+            "https://App.example.in",
+            "https://app.example.in:443",
+            "http://app.example.in:80",
+            "https://user@app.example.in",
+            "capacitor://localhost/",
+            "capacitor://",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_one_that_there_is() {
+        for good in ["info", "WARN", "off", "hub=debug", "info,hub::actors=trace", "warn, hub=info"]
+        {
+            assert!(log_level(Some(good.to_owned())).is_ok(), "{good}");
+        }
+        for bad in ["inof", "hub", "info,debgu", "hub=debgu", "hub=", "=", "info debug"] {
+            assert!(log_level(Some(bad.to_owned())).is_err(), "{bad}");
+        }
+    }
+}
