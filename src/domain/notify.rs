@@ -163,6 +163,8 @@ pub fn reminder(
 pub enum Category {
     Booking,
     Message,
+    /// A slot that is held for who waited for it, for minutes.
+    Offer,
     Reminder,
     Review,
 }
@@ -172,6 +174,7 @@ impl Category {
     pub fn of(kind: &str) -> Self {
         match kind.split('_').next() {
             Some("message") => Self::Message,
+            Some("waitlist") => Self::Offer,
             Some("reminder") => Self::Reminder,
             Some("review") => Self::Review,
             _ => Self::Booking,
@@ -208,7 +211,7 @@ impl Default for PushWishes {
 impl PushWishes {
     fn want(self, category: Category) -> bool {
         match category {
-            Category::Booking => self.booking,
+            Category::Booking | Category::Offer => self.booking,
             Category::Message => self.message,
             Category::Reminder => self.reminder,
             Category::Review => self.review,
@@ -276,6 +279,8 @@ pub fn push(
         return Push::Never;
     }
     match preferences.quiet_hours.as_ref().and_then(|quiet| quiet.end(now)) {
+        // In the morning somebody else has the slot.
+        Some(_) if category == Category::Offer => Push::Never,
         Some(end) if to_come.is_none_or(|start| end <= shifted(start, -AHEAD)) => Push::Waits(end),
         Some(_) | None => Push::Now,
     }

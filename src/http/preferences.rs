@@ -22,7 +22,7 @@ pub struct PushView {
 }
 
 /// A part of each day in which pushes wait, except about a session that begins less than half an
-/// hour after it, or in it.
+/// hour after it, or in it. An offer from the waiting list is not pushed at all then.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QuietHoursBody {

@@ -19,9 +19,10 @@ use uuid::Uuid;
 use super::calendar_commit::StoredEvent;
 use super::notices::{self, Addressed};
 use super::{Conn, outbox, preferences};
+use crate::domain::availability::Hours;
 use crate::domain::booking::Status;
 use crate::domain::notify::{self, Lead};
-use crate::domain::time::parse_zone;
+use crate::domain::schedule::Schedule;
 
 /// Writes the reminders of those of `bookings` that are confirmed, and moves those whose time has
 /// changed. One whose time is past already is not written.
@@ -100,8 +101,8 @@ struct Due {
     scheduled_at: jiff_diesel::Timestamp,
     #[diesel(sql_type = Text)]
     service_name: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    zone: Option<String>,
+    #[diesel(sql_type = Jsonb)]
+    schedule: Value,
     #[diesel(sql_type = Nullable<Jsonb>)]
     preferences: Option<Value>,
     #[diesel(sql_type = Timestamptz)]
@@ -112,7 +113,7 @@ struct Due {
 /// reminder goes out before the change or not at all.
 const TAKE: &str = "
 SELECT r.booking_id, r.user_id, r.lead_minutes, r.due_at, b.practitioner_id, b.status,
-       b.scheduled_at, s.name AS service_name, p.availability ->> 'timeZone' AS zone, n.preferences,
+       b.scheduled_at, s.name AS service_name, p.availability AS schedule, n.preferences,
        statement_timestamp() AS now
   FROM reminders r JOIN bookings b ON b.id = r.booking_id
        JOIN practitioners p ON p.id = b.practitioner_id JOIN services s ON s.id = b.service_id
@@ -180,11 +181,17 @@ impl Due {
         if !agreed || !preferences.reminders.remind(lead, starts_at, now) {
             return None;
         }
-        let of_practice = || parse_zone(self.zone.as_deref()?).ok();
         let own = preferences.quiet_hours.map(|quiet| quiet.zone().clone());
-        let zone = own.or_else(of_practice).unwrap_or(TimeZone::UTC);
+        let zone = own.or_else(|| self.zone_of_practice()).unwrap_or(TimeZone::UTC);
         let notice = notify::reminder(lead, self.booking_id, &self.service_name, starts_at, &zone);
         Some(Addressed { id: self.notification_id(), user_id: self.user_id, notice })
+    }
+
+    /// Where the practitioner is on the day of the session.
+    fn zone_of_practice(&self) -> Option<TimeZone> {
+        let schedule: Schedule = serde_json::from_value(self.schedule.clone()).ok()?;
+        let hours = Hours::new(&schedule).ok()?;
+        Some(hours.zones().of(hours.date_of(self.scheduled_at.to_jiff())).clone())
     }
 
     /// The same for every reminder of one user of one session, whichever node makes it and through

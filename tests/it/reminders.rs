@@ -385,6 +385,48 @@ async fn what_is_not_agreed_for_that_time_any_more_is_dropped() {
     );
 }
 
+/// Moves and series pass the same place as everything else that agrees or ends an agreement.
+#[tokio::test]
+async fn moves_and_series_have_reminders_of_their_own_times() {
+    let hub = TestHub::start().await;
+    let (practice, seeker) = (practice(&hub).await, hub.seeker().await);
+    let booking = hub.agreed(&practice, &seeker, 14).await;
+    let to = json!({ "startsAt": practice.slot(20) });
+    let moved = seeker.put(&hub, &format!("/v1/bookings/{booking}"), to).await.data(200);
+    let of = |id: &str, state: &str| {
+        format!(
+            "SELECT count(*) FROM reminders JOIN bookings ON id = booking_id
+              WHERE id = '{id}' AND state = '{state}'
+                AND due_at = scheduled_at - make_interval(mins => lead_minutes)"
+        )
+    };
+    assert_eq!(hub.number(&of(&booking, "cancelled")).await, 4);
+    assert_eq!(hub.number(&of(moved["id"].as_str().unwrap(), "waiting")).await, 4);
+    let mut series = practice.wish(practice.slot(30));
+    series["count"] = json!(3);
+    seeker.post(&hub, "/v1/bookings/series", series).await.data(201);
+    assert_eq!(hub.number(&in_state("waiting")).await, 4 + 12);
+}
+
+#[tokio::test]
+async fn the_time_is_told_where_the_practitioner_is_that_day() {
+    let hub = TestHub::start_with(|c| c.push.window = Duration::from_secs(300)).await;
+    let (practice, seeker) = (practice(&hub).await, hub.seeker().await);
+    let booking = hub.agreed(&practice, &seeker, 14).await;
+    let day = |days: i64| {
+        (Timestamp::now() + jiff::SignedDuration::from_hours(24 * days)).to_string()[..10]
+            .to_owned()
+    };
+    let stay = json!({ "from": day(-2), "to": day(5), "timeZone": "Europe/Rome" });
+    hub.execute(&format!(
+        "UPDATE practitioners SET availability = availability || '{}'",
+        json!({ "travel": [stay] })
+    ))
+    .await;
+    hub.begins_in(&booking, DAY - 5).await;
+    hub.becomes("SELECT count(*) FROM notifications WHERE body LIKE '%(Europe/Rome).'", 2).await;
+}
+
 /// What a rescheduling in place does: the same booking at another time is reminded of anew.
 #[tokio::test]
 async fn a_booking_that_moves_takes_its_reminders_along() {
@@ -420,35 +462,14 @@ async fn a_booking_that_moves_takes_its_reminders_along() {
     assert_eq!(hub.number("SELECT count(*) FROM outbox WHERE state = 'waiting' AND payload ->> 'kind' LIKE 'reminder%'").await, 0);
 }
 
-/// A booking of another seeker for the same time, with its reminders: a seat in a group.
-async fn second_seat(hub: &TestHub, booking: &str, seeker: &Person) -> String {
-    let url = &hub.database_url;
-    rows::run(url, "ALTER TABLE bookings DROP CONSTRAINT bookings_no_overlap").await;
-    let columns = "practitioner_id, service_id, scheduled_at, duration_minutes, ends_at,
-        occupied_from, occupied_until, total_amount, commission_amount, status";
-    let copy = format!(
-        "INSERT INTO bookings (seeker_id, {columns})
-         SELECT '{}', {columns} FROM bookings WHERE id = '{booking}' RETURNING id",
-        seeker.id
-    );
-    let seat = rows::column(url, &copy).await.remove(0);
-    let reminders = format!(
-        "INSERT INTO reminders (booking_id, user_id, lead_minutes, due_at)
-         SELECT b.id, CASE r.user_id WHEN o.seeker_id THEN b.seeker_id ELSE r.user_id END,
-                lead_minutes, due_at
-           FROM bookings b, bookings o JOIN reminders r ON r.booking_id = o.id
-          WHERE b.id = '{seat}' AND o.id = '{booking}'"
-    );
-    assert_eq!(rows::run(url, &reminders).await, 4);
-    seat
-}
-
 #[tokio::test]
 async fn of_a_group_the_practitioner_is_reminded_once() {
     let hub = TestHub::start_with(|c| c.push.window = Duration::from_secs(300)).await;
-    let (practice, first, second) = (practice(&hub).await, hub.seeker().await, hub.seeker().await);
+    let group = json!({ "instantConfirm": true, "capacity": 5 });
+    let practice = hub.practice_with(group).await;
+    let (first, second) = (hub.seeker().await, hub.seeker().await);
     let booking = hub.agreed(&practice, &first, 14).await;
-    let seat = second_seat(&hub, &booking, &second).await;
+    let seat = hub.agreed(&practice, &second, 14).await;
     let due = "WITH moved AS (UPDATE bookings SET scheduled_at = now() + interval '59 min',
             ends_at = now() + interval '2 hours', occupied_from = now(),
             occupied_until = now() + interval '2 hours')

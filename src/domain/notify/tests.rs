@@ -36,10 +36,11 @@ fn every_notice_is_about_something() {
         (reminder(Lead::Day, id, "Reiki", Timestamp::UNIX_EPOCH, &zone), Category::Reminder),
         (reminder(Lead::Hour, id, "Reiki", Timestamp::UNIX_EPOCH, &zone), Category::Reminder),
         (review(None, id, 5), Category::Review),
+        (booking(BookingNews::Offered, id, "Reiki", "x"), Category::Offer),
     ] {
         assert_eq!(Category::of(notice.kind), category, "{}", notice.kind);
     }
-    assert_eq!(Category::of("waitlist_offered"), Category::Booking);
+    assert_eq!(Category::of("payment_made"), Category::Booking);
 }
 
 #[test]
@@ -85,8 +86,12 @@ fn quiet_hours_hold_back_what_can_wait() {
     let over = Some("2027-03-01T20:00:00Z");
     assert_eq!(decide(Category::Booking, over), Push::Waits(morning));
     assert_eq!(decide(Category::Reminder, over), Push::Never);
+    // An offer is over in the morning.
+    assert_eq!(decide(Category::Offer, Some("2027-03-05T02:00:00Z")), Push::Never);
     let awake = at("2027-03-01T09:00:00Z");
-    assert_eq!(push(Category::Message, None, &prefs, awake), Push::Now);
+    for category in [Category::Message, Category::Offer] {
+        assert_eq!(push(category, None, &prefs, awake), Push::Now);
+    }
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn preferences() -> impl Strategy<Value = Preferences> {
 
 fn categories() -> impl Strategy<Value = Category> {
     use Category::*;
-    proptest::sample::select(vec![Booking, Message, Reminder, Review])
+    proptest::sample::select(vec![Booking, Message, Offer, Reminder, Review])
 }
 
 proptest! {
@@ -140,6 +145,7 @@ proptest! {
             Push::Never => prop_assert!(
                 !prefs.push.want(category)
                     || category == Category::Reminder && start.is_some_and(|s| s <= now)
+                    || category == Category::Offer && quiet.is_some()
             ),
             Push::Now => {
                 prop_assert!(prefs.push.want(category));
@@ -155,8 +161,7 @@ proptest! {
                 prop_assert_eq!(push(category, start, &prefs, until), Push::Now);
             }
         }
-        // What is not wanted does not depend on the hour, and no preference changes what goes out
-        // when everything is wanted at any hour.
+        // Nothing waits where no hour is quiet.
         let open = Preferences { quiet_hours: None, ..prefs.clone() };
         prop_assert!(!matches!(push(category, start, &open, now), Push::Waits(_)));
     }
