@@ -67,6 +67,8 @@ impl Node {
             .env("JWT_SECRET", "a secret of the tests, of more than 32 bytes")
             .env("DATABASE_POOL_SIZE", "8")
             .env("BCRYPT_COST", "10")
+            // Many rounds on a slow machine take longer than a token lasts otherwise.
+            .env("ACCESS_TOKEN_TTL_SECONDS", "86400")
             .env("SHUTDOWN_SECONDS", "2")
             .env("PUSH_WINDOW_SECONDS", "300")
             .env("LOG_FORMAT", "json")
