@@ -32,14 +32,17 @@ fn is_origin(text: &str) -> bool {
 /// the name of a module, and everything else would fall silent.
 pub(super) fn log_level(text: Option<String>) -> Result<String, ConfigError> {
     let Some(text) = text else { return Ok("info".to_owned()) };
+    let text = text.split(',').map(str::trim).collect::<Vec<_>>().join(",");
     let is_level = |word: &str| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         levels.iter().any(|level| word.eq_ignore_ascii_case(level))
     };
-    let is_name =
-        |word: &str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:-".contains(&b));
-    let misspelt = text.split(',').map(str::trim).any(|word| is_name(word) && !is_level(word));
-    if misspelt || EnvFilter::try_new(&text).is_err() {
+    // What stands alone has to be a level, not the name of a module, which the filter would take.
+    let is_meant = |word: &str| match word.rsplit_once('=') {
+        None => is_level(word),
+        Some((name, level)) => !name.is_empty() && is_level(level),
+    };
+    if !text.split(',').all(is_meant) || EnvFilter::try_new(&text).is_err() {
         let allowed = "off, error, warn, info, debug or trace, or directives such as \
                        info,hub::actors=debug";
         return Err(ConfigError::new("LOG_LEVEL", allowed));

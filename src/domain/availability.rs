@@ -180,7 +180,13 @@ impl Hours {
     /// The date that `instant` belongs to for limits, the latest that has begun, and its time until
     /// the next one begins, so that dates follow one another whatever clocks and journeys do.
     pub(super) fn day_of(&self, instant: Timestamp) -> (Date, Interval) {
-        let date = self.zones.date_at(instant);
+        let mut date = self.zones.date_at(instant);
+        // The repeated minutes before a midnight that clocks fall back over are the new date's.
+        for _ in 0..2 {
+            if self.zones.start_of(date_after(date, 1)) <= instant {
+                date = date_after(date, 1);
+            }
+        }
         (date, self.dates(date, 1))
     }
 

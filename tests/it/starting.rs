@@ -21,6 +21,9 @@ async fn a_signal_during_the_start_stops_the_hub_in_order() {
         ("", 20, Signal::SIGTERM),
     ];
     for (words, delay, signal) in moments {
+        // Its own directory where it waits for what is said only once per database.
+        let fresh = DataDir::new();
+        let dir = if words == "migrated" { &fresh } else { &dir };
         let mut hub = Process::start(dir.path(), &["serve", "--demo"], &[]);
         if !words.is_empty() {
             hub.says(words).await;

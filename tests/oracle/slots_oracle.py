@@ -162,6 +162,8 @@ class Case:
         """Whether one more session may begin in the day and in the week from Monday. A day ends when
         its next one first begins, whatever clocks and journeys do."""
         day = self.today(minute)
+        while self.begin(day + timedelta(days=1)) <= minute:
+            day += timedelta(days=1)
         monday = day - timedelta(days=day.weekday())
         for which, first, length in ((0, day, 1), (1, monday, 7)):
             begin = self.begin(first)
