@@ -28,8 +28,12 @@ async fn a_lost_database_is_said_to_be_away_and_comes_back() {
     .await;
     let ready = hub.get("/readyz").await.data(200);
     assert_eq!((&ready["status"], &ready["bus"]), (&json!("ready"), &json!("none")));
-    let (person, other) = (hub.seeker().await, hub.seeker().await);
-    let mut socket = Socket::open(&hub, &person).await;
+    let (practice, other) = (hub.practice().await, hub.seeker().await);
+    let person = &practice.person;
+    let mut socket = Socket::open(&hub, person).await;
+    // Once it has this, it reads no more from the database by itself.
+    other.post(&hub, "/v1/bookings", practice.wish(practice.slot(9))).await.data(201);
+    socket.event("notification:new").await;
 
     server.stop().await.unwrap();
     let refused = hub.get("/readyz").await;
