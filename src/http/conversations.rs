@@ -12,6 +12,7 @@ use super::catalogue::ListQuery;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::query::Query;
 use crate::actors::conversation::Receipt;
 use crate::actors::error::Result;
 use crate::domain::refusal::Refusal;
@@ -68,7 +69,7 @@ impl From<Summary> for SummaryView {
 pub async fn list(
     chat: web::Data<Chat>,
     caller: Caller,
-    query: web::Query<ListQuery>,
+    Query(query): Query<ListQuery>,
 ) -> ApiResult<Reply> {
     let page = query.page().check()?;
     let (rows, total) = chat.list(&caller, page).await?;
@@ -123,7 +124,11 @@ pub struct NewConversation {
 
 /// Opens the 1:1 conversation with a user: 201 when it is new, 200 when it was there.
 #[utoipa::path(post, path = "/v1/conversations", tag = "chat", request_body = NewConversation,
-    responses((status = 201, body = Envelope<ConversationView>)), security(("bearer" = [])))]
+    responses(
+        (status = 201, body = Envelope<ConversationView>),
+        (status = 200, description = "It was there", body = Envelope<ConversationView>),
+    ),
+    security(("bearer" = [])))]
 pub async fn create(chat: web::Data<Chat>, once: Once<NewConversation>) -> ApiResult<Reply> {
     once.run(|caller, new| async move {
         let opened = chat.open(&caller, new.user_id).await?;
@@ -187,7 +192,7 @@ pub async fn history(
     chat: web::Data<Chat>,
     caller: Caller,
     id: web::Path<Uuid>,
-    query: web::Query<HistoryQuery>,
+    Query(query): Query<HistoryQuery>,
 ) -> ApiResult<Reply> {
     Reply::ok(query.read(&chat, &caller, *id).await?)
 }

@@ -1,8 +1,11 @@
 //! The API's description, from the handlers' own annotations. `tests/it/openapi.rs` holds it
 //! against the route table.
 
+use actix_web::http::StatusCode;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, RefOr, ResponseBuilder};
+use utoipa::openapi::{OpenApi as Document, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::error;
@@ -47,26 +50,113 @@ use super::{
 )]
 struct Api;
 
-/// What all operations share: the bearer token and the form of errors.
+/// POSTs that are carried out once per `Idempotency-Key`: those whose handlers take a `Once`.
+const ONCE: &[&str] = &[
+    "/v1/services",
+    "/v1/practitioners",
+    "/v1/practitioners/{id}/blocks",
+    "/v1/practitioners/{id}/external-calendars",
+    "/v1/holds",
+    "/v1/bookings",
+    "/v1/bookings/series",
+    "/v1/waitlist",
+    "/v1/reviews",
+    "/v1/conversations",
+    "/v1/conversations/{id}/messages",
+    "/v1/notifications/devices",
+];
+
+/// What takes `If-Match`.
+const GUARDED: &[(&str, &str)] = &[
+    ("put", "/v1/practitioners/{id}"),
+    ("put", "/v1/practitioners/{id}/availability"),
+    ("put", "/v1/bookings/{id}"),
+    ("delete", "/v1/bookings/{id}"),
+    ("post", "/v1/bookings/{id}/confirm"),
+    ("post", "/v1/bookings/{id}/decline"),
+    ("post", "/v1/bookings/{id}/cancel"),
+    ("post", "/v1/bookings/{id}/start"),
+    ("post", "/v1/bookings/{id}/end"),
+    ("post", "/v1/bookings/{id}/no-show"),
+];
+
+/// What all operations share: names, headers, the bearer token and the form of errors.
 struct Common;
 
 impl Modify for Common {
     fn modify(&self, document: &mut Document) {
+        // Empty, since the package names none.
+        document.info.license = None;
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        for item in document.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
-            for operation in operations.into_iter().flatten() {
-                let errors = ResponseBuilder::new().description(error_table()).build();
-                operation
-                    .responses
-                    .responses
-                    .entry("default".to_owned())
-                    .or_insert(RefOr::T(errors));
+        for (path, item) in &mut document.paths.paths {
+            let operations = [
+                ("get", &mut item.get),
+                ("post", &mut item.post),
+                ("put", &mut item.put),
+                ("delete", &mut item.delete),
+            ];
+            for (method, operation) in operations {
+                if let Some(operation) = operation {
+                    complete(method, path, operation);
+                }
             }
         }
     }
+}
+
+/// Adds to an operation what its annotations leave out.
+fn complete(method: &str, path: &str, operation: &mut Operation) {
+    operation.operation_id = Some(operation_id(method, path));
+    if method == "post" && ONCE.contains(&path) {
+        let what = "Makes it safe to repeat: the same key within 24 h is answered as the first \
+                    time, and nothing is done again. 1 to 100 visible characters.";
+        operation.parameters.get_or_insert_default().push(header("Idempotency-Key", what));
+    }
+    if GUARDED.contains(&(method, path)) {
+        let what = "The `ETag` of the thing that was read; refused with `version_conflict` when \
+                    it was changed meanwhile.";
+        operation.parameters.get_or_insert_default().push(header("If-Match", what));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let status = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+            let reason = status.and_then(|status| status.canonical_reason());
+            response.description = reason.unwrap_or("An answer").to_owned();
+        }
+    }
+    let errors = ResponseBuilder::new().description(error_table()).build();
+    let responses = &mut operation.responses.responses;
+    responses.entry("default".to_owned()).or_insert(RefOr::T(errors));
+}
+
+/// Method and path as one word, such as `postBookingsByIdCancel`: handlers' names are not unique.
+fn operation_id(method: &str, path: &str) -> String {
+    let mut name = method.to_owned();
+    for part in path.trim_start_matches("/v1").split('/') {
+        if part.starts_with('{') {
+            name.push_str("By");
+        }
+        for word in part.split(|c: char| !c.is_alphanumeric()) {
+            let mut letters = word.chars();
+            name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+            name.extend(letters);
+        }
+    }
+    name
+}
+
+fn header(name: &str, description: &str) -> RefOr<Parameter> {
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+    parameter.build().into()
 }
 
 fn error_table() -> String {

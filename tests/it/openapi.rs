@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use hub::http::{ROUTES, openapi};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::TestHub;
+use crate::support::hub::answer;
 
 fn document() -> Value {
     serde_json::to_value(openapi::document()).unwrap()
@@ -75,6 +76,100 @@ fn every_reference_leads_somewhere() {
     assert!(followed > 20);
 }
 
+/// What the specification (3.1.0) requires and a generator easily forgets. PyPI's
+/// `openapi-spec-validator` says the same of the whole.
+#[test]
+fn the_description_is_valid() {
+    let document = document();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    for needed in ["/info/title", "/info/version", "/paths", "/components/schemas"] {
+        assert!(document.pointer(needed).is_some(), "{needed} is missing");
+    }
+    assert!(document.pointer("/info/license").is_none(), "it would have to have a name");
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let what = format!("{method} {path}");
+        let id = operation["operationId"].as_str().unwrap().to_owned();
+        assert!(ids.insert(id.clone()), "{what}: there is another {id}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let known =
+                status == "default" || status.parse().is_ok_and(|n| (100..600).contains(&n));
+            assert!(known, "{what}: {status} is no status");
+            let description = response["description"].as_str().unwrap_or_default();
+            assert!(!description.is_empty(), "{what}: {status} has no description");
+        }
+        let mut names = BTreeSet::new();
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let (name, place) = (parameter["name"].as_str().unwrap(), &parameter["in"]);
+            assert!(names.insert((name, place.to_string())), "{what}: {name} is there twice");
+            assert!(
+                ["path", "query", "header"].contains(&place.as_str().unwrap()),
+                "{what} {name}"
+            );
+            assert!(parameter["schema"].is_object(), "{what}: {name} has no schema");
+            assert!(place != "path" || parameter["required"] == true, "{what}: {name}");
+        }
+        for security in operation["security"].as_array().into_iter().flatten() {
+            for scheme in security.as_object().unwrap().keys() {
+                let pointer = format!("/components/securitySchemes/{scheme}");
+                assert!(document.pointer(&pointer).is_some(), "{what}: {scheme}");
+            }
+        }
+        if let Some(body) = operation.get("requestBody") {
+            assert!(!body["content"].as_object().unwrap().is_empty(), "{what}");
+        }
+    }
+}
+
+fn takes_header(operation: &Value, name: &str) -> bool {
+    let parameters = operation["parameters"].as_array();
+    parameters.into_iter().flatten().any(|p| p["in"] == "header" && p["name"] == name)
+}
+
+/// The headers of the description against what the handlers do with nonsense in them.
+#[tokio::test]
+async fn the_headers_that_are_read_are_described() {
+    let hub = TestHub::start().await;
+    let mut read = 0;
+    for (method, path, operation) in operations(&document()) {
+        if method == "get" {
+            continue;
+        }
+        // One may log its caller out.
+        let person = hub.seeker().await;
+        let parts = path.split('/').map(|part| match part.starts_with('{') {
+            true => uuid::Uuid::now_v7().to_string(),
+            false => part.to_owned(),
+        });
+        let url = parts.collect::<Vec<_>>().join("/");
+        let body = match path.rsplit('/').next() {
+            Some("availability") => json!({ "timeZone": "Asia/Kolkata" }),
+            Some("external-calendars") => {
+                json!({ "name": "x", "url": "https://calendar.example.com/x.ics" })
+            }
+            _ => json!({}),
+        };
+        let too_long = "x".repeat(101);
+        for (name, value) in [("Idempotency-Key", too_long.as_str()), ("If-Match", "nonsense")] {
+            let request = hub.request(method.to_uppercase().parse().unwrap(), &url);
+            let request = request.bearer_auth(&person.token).header(name, value).json(&body);
+            let details = answer(request).await.body["error"]["details"].clone();
+            let named = details.as_array().is_some_and(|d| d.iter().any(|p| p["field"] == name));
+            assert_eq!(named, takes_header(&operation, name), "{method} {path}: {name} {details}");
+            read += usize::from(named);
+        }
+    }
+    assert!(read >= 20, "only {read} were found");
+    hub.stop().await;
+}
+
+#[test]
+fn a_conversation_that_was_there_is_described() {
+    let document = document();
+    let responses = &document["paths"]["/v1/conversations"]["post"]["responses"];
+    assert!(responses["200"].is_object() && responses["201"].is_object());
+}
+
 #[tokio::test]
 async fn the_description_and_its_pages_are_served() {
     let hub = TestHub::start().await;
@@ -114,5 +209,19 @@ fn the_table_of_errors_is_the_codes() {
     match std::fs::read_to_string(&path) {
         Ok(page) => assert!(page.contains(&table), "run: hub openapi --errors > docs/errors.md"),
         Err(e) => eprintln!("SKIPPED: docs/errors.md is not compared: {e}"),
+    }
+}
+
+/// The names that `domain/slots/refusal.rs` gives to rules, all but that of a taken time.
+#[test]
+fn the_rules_of_slots_are_documented() {
+    let source = include_str!("../../src/domain/slots/refusal.rs");
+    let body = source.split("fn rule(&self)").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let rules: Vec<&str> = body.split('"').skip(1).step_by(2).filter(|r| *r != "taken").collect();
+    assert!(rules.len() >= 7 && rules.contains(&"grid"), "{rules:?}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    for rule in rules {
+        assert!(page.contains(&format!("\n| `{rule}` |")), "{rule} is not in docs/errors.md");
     }
 }
