@@ -10,6 +10,8 @@ use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::instant::Instant;
+use super::query::Query;
 use crate::actors::error::Error;
 use crate::domain::refusal::Refusal;
 use crate::domain::repeat::Repeat;
@@ -71,8 +73,8 @@ pub async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewBlock {
-    starts_at: Timestamp,
-    ends_at: Timestamp,
+    starts_at: Instant,
+    ends_at: Instant,
     reason: Option<String>,
     /// `{every: "day" | "week" | "month", interval?, weekdays?, nth?, until}`: repeats by the wall
     /// clock of the practice. `weekdays` are ISO numbers; `nth` (1 to 4, -1 the last) is which such
@@ -91,7 +93,7 @@ pub async fn create(
     once: Once<NewBlock>,
 ) -> ApiResult<Reply> {
     once.run(|caller, new| async move {
-        let time = Interval::new(new.starts_at, new.ends_at)
+        let time = Interval::new(new.starts_at.0, new.ends_at.0)
             .map_err(|_| Refusal::field("endsAt", "must be after startsAt"))?;
         let repeat = new.recurrence.as_ref();
         let blocks = practices.block(&caller, *id, time, new.reason, repeat).await?;
@@ -118,7 +120,7 @@ pub async fn delete(
     practices: web::Data<Practices>,
     caller: Caller,
     path: web::Path<(Uuid, Uuid)>,
-    query: web::Query<UnblockQuery>,
+    Query(query): Query<UnblockQuery>,
 ) -> ApiResult<Reply> {
     let (id, block_id) = path.into_inner();
     Reply::ok(view(practices.unblock(&caller, id, block_id, query.series).await?)?)

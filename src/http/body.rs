@@ -8,9 +8,10 @@ use actix_web::{FromRequest, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::actors::error::Error;
@@ -144,23 +145,24 @@ pub fn check_limit(limit: i64) -> Result<i64, ApiError> {
     }
 }
 
-/// Makes actix's own extractors name the field, too.
+/// Makes actix's own extractor of paths name the parameter, too: ids, all of them.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config
-        .app_data(web::PathConfig::default().error_handler(|_, req| {
-            let name = req.match_pattern().and_then(|pattern| {
-                pattern.rsplit('{').find_map(|p| Some(p.split_once('}')?.0.to_owned()))
-            });
-            let field = name.unwrap_or_else(|| "id".to_owned());
-            ApiError::from(Refusal::field(field, "must be a UUID")).into()
-        }))
-        .app_data(web::QueryConfig::default().error_handler(|e, _| {
-            let said = match &e {
-                actix_web::error::QueryPayloadError::Deserialize(e) => e.to_string(),
-                other => other.to_string(),
-            };
-            ApiError::from(input::problem("query", ".", &said)).into()
-        }));
+    config.app_data(web::PathConfig::default().error_handler(|_, req| {
+        let parts = req.match_info();
+        let wrong = parts.iter().find(|(_, value)| Uuid::try_parse(value).is_err());
+        let field = wrong.map_or("id", |(name, _)| name).to_owned();
+        ApiError::from(Refusal::field(field, "must be a UUID")).into()
+    }));
+}
+
+/// Tells null, which takes a value away, from what is not there, which leaves it. For
+/// `deserialize_with`, beside `default`.
+pub fn also_null<'de, D, T>(input: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(input).map(Some)
 }
 
 /// An empty object: the body of a request that needs none.

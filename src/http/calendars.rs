@@ -13,11 +13,15 @@ use super::bookings::if_match;
 use super::caller::{Caller, MaybeCaller};
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
+use super::instant::Instant;
+use super::query::Query;
 use crate::domain::holidays::HolidayChoice;
 use crate::domain::limits::ScheduleLimits;
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::{DateOverride, Schedule, WeeklyRange};
-use crate::domain::time::{Interval, date_after, parse_zone, shifted, start_of_date};
+use crate::domain::time::{
+    Interval, canonical_zone, date_after, parse_zone, shifted, start_of_date,
+};
 use crate::domain::travel::Stay;
 use crate::services::practices::Practices;
 
@@ -71,7 +75,7 @@ pub async fn slots(
     practices: web::Data<Practices>,
     caller: MaybeCaller,
     id: web::Path<Uuid>,
-    query: web::Query<SlotsQuery>,
+    Query(query): Query<SlotsQuery>,
 ) -> ApiResult<Reply> {
     let asker = caller.0.map(|c| c.user_id);
     Reply::ok(find_slots(&practices, *id, &query, asker).await?)
@@ -134,11 +138,16 @@ pub(super) fn bound(
     zone: &TimeZone,
     end: bool,
 ) -> Result<Timestamp, ApiError> {
-    if let Ok(instant) = text.parse::<Timestamp>() {
+    if let Ok(Instant(instant)) = text.parse() {
         return Ok(instant);
     }
     let date: Option<Date> = text.parse().ok().filter(|_| text.len() == 10);
-    let date = date.ok_or_else(|| Refusal::field(field, "must be an instant or a date"))?;
+    let date = date.ok_or_else(|| {
+        Refusal::field(
+            field,
+            "must be an instant such as 2027-03-01T09:30:00Z, or a date such as 2027-03-01",
+        )
+    })?;
     Ok(start_of_date(if end { date_after(date, 1) } else { date }, zone))
 }
 
@@ -187,7 +196,7 @@ pub async fn put_schedule(
 ) -> ApiResult<Reply> {
     let expected = if_match(&req)?.or(body.version);
     let schedule = Schedule {
-        time_zone: body.time_zone,
+        time_zone: canonical_zone(body.time_zone),
         weekly: body.weekly,
         overrides: body.overrides,
         travel: body.travel,

@@ -9,6 +9,7 @@ use super::body::PageQuery;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::query::Query;
 use crate::models::catalogue::Service;
 use crate::services::catalogue::Catalogue;
 
@@ -72,7 +73,7 @@ impl ListQuery {
     responses((status = 200, body = Envelope<Vec<ServiceView>>)))]
 pub async fn list(
     catalogue: web::Data<Catalogue>,
-    query: web::Query<ListQuery>,
+    Query(query): Query<ListQuery>,
 ) -> ApiResult<Reply> {
     let page = query.page().check()?;
     let (rows, total) = catalogue.list(page).await?;

@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
 use super::idempotency::Once;
+use super::query;
 use crate::domain::refusal::Refusal;
 use crate::models::external_calendars::External;
 use crate::services::external_calendars::ExternalCalendars;
@@ -114,10 +115,8 @@ impl FromRequest for Once<Source> {
         Box::pin(async move {
             let (caller, bytes) = (caller.await?, bytes.await?);
             let source = if file {
-                let query = web::Query::<FileQuery>::from_query(req.query_string());
-                let query =
-                    query.map_err(|_| Refusal::field("name", "is all that can be asked"))?;
-                Source::File { name: query.into_inner().name, text: text_of(&bytes) }
+                let FileQuery { name } = query::parse(req.query_string())?;
+                Source::File { name, text: text_of(&bytes) }
             } else if bytes.is_empty() || body::is_of_type(&req, "application/json") {
                 Source::Address(body::parse(&bytes)?)
             } else {

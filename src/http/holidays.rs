@@ -1,12 +1,12 @@
 //! `/v1/holidays`: the public holidays that a schedule can be closed on.
 
-use actix_web::web;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::Query;
 use crate::domain::holidays::{self, Country};
 use crate::domain::refusal::{Problems, Refusal};
 use crate::domain::schedule::ProblemKind;
@@ -72,7 +72,7 @@ impl HolidaysQuery {
 /// Public holidays of a country in a year.
 #[utoipa::path(get, path = "/v1/holidays", tag = "calendar", params(HolidaysQuery),
     responses((status = 200, body = Envelope<HolidaysView>)))]
-pub async fn list(query: web::Query<HolidaysQuery>) -> ApiResult<Reply> {
+pub async fn list(Query(query): Query<HolidaysQuery>) -> ApiResult<Reply> {
     let (country, year) = query.check()?;
     let days = country.days(query.region.as_deref()).into_iter();
     let view = |(date, names): (Date, Vec<&str>)| HolidayView {
@@ -83,7 +83,7 @@ pub async fn list(query: web::Query<HolidaysQuery>) -> ApiResult<Reply> {
     let (first_year, last_year) = holidays::years();
     Reply::ok(HolidaysView {
         country: country.code(),
-        region: query.into_inner().region,
+        region: query.region,
         year,
         holidays,
         regions: country.regions(),

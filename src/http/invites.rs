@@ -12,6 +12,7 @@ use super::body::{Body, Nothing};
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::Query;
 use crate::domain::refusal::Refusal;
 use crate::services::invites::Invites;
 
@@ -56,9 +57,9 @@ pub async fn practice(
     req: HttpRequest,
     invites: web::Data<Invites>,
     id: web::Path<Uuid>,
-    query: web::Query<TokenQuery>,
+    Query(query): Query<TokenQuery>,
 ) -> ApiResult<HttpResponse> {
-    let text = invites.practice_feed(*id, &query.into_inner().secret()?).await?;
+    let text = invites.practice_feed(*id, &query.secret()?).await?;
     Ok(feed(&req, text))
 }
 
@@ -68,9 +69,9 @@ pub async fn practice(
 pub async fn own(
     req: HttpRequest,
     invites: web::Data<Invites>,
-    query: web::Query<TokenQuery>,
+    Query(query): Query<TokenQuery>,
 ) -> ApiResult<HttpResponse> {
-    let text = invites.own_feed(&query.into_inner().secret()?).await?;
+    let text = invites.own_feed(&query.secret()?).await?;
     Ok(feed(&req, text))
 }
 

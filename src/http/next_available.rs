@@ -11,6 +11,7 @@ use super::calendars::{SlotView, bound, zone};
 use super::caller::MaybeCaller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::Query;
 use crate::actors::calendar::{GetNext, Next};
 use crate::domain::refusal::Refusal;
 use crate::services::practices::Practices;
@@ -95,7 +96,7 @@ pub async fn of_one(
     practices: web::Data<Practices>,
     caller: MaybeCaller,
     id: web::Path<Uuid>,
-    query: web::Query<NextQuery>,
+    Query(query): Query<NextQuery>,
 ) -> ApiResult<Reply> {
     let (ask, zone) = query.read(caller)?;
     let next = practices.next_slot(*id, ask).await?;
@@ -110,10 +111,9 @@ pub async fn of_one(
 pub async fn of_many(
     practices: web::Data<Practices>,
     caller: MaybeCaller,
-    query: web::Query<NextOfManyQuery>,
+    Query(query): Query<NextOfManyQuery>,
 ) -> ApiResult<Reply> {
-    let NextOfManyQuery { practitioner_ids, service_id, duration_minutes, from, time_zone } =
-        query.into_inner();
+    let NextOfManyQuery { practitioner_ids, service_id, duration_minutes, from, time_zone } = query;
     let (ask, zone) = NextQuery { service_id, duration_minutes, from, time_zone }.read(caller)?;
     let ids = practitioner_ids.split(',').map(|id| {
         let problem = "must be UUIDs, by commas";

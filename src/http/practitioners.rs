@@ -17,6 +17,7 @@ use super::idempotency::Once;
 use super::offer_rules::{
     DurationForm, HorizonForm, duration_forms, durations, horizon, short_form,
 };
+use super::query::Query;
 use crate::domain::cancellation::{Policy, Tier};
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
@@ -105,9 +106,8 @@ pub struct PracticeQuery {
     responses((status = 200, body = Envelope<Vec<PracticeView>>)))]
 pub async fn list(
     practices: web::Data<Practices>,
-    query: web::Query<PracticeQuery>,
+    Query(query): Query<PracticeQuery>,
 ) -> ApiResult<Reply> {
-    let query = query.into_inner();
     let page = PageQuery::new(query.page, query.limit).check()?;
     let filter = Filter {
         specialization: query.specialization,

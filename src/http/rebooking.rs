@@ -1,7 +1,6 @@
 //! `PUT /v1/bookings/{id}` and `/v1/bookings/series`: bookings that change, and that repeat.
 
 use actix_web::{HttpRequest, web};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::instant::Instant;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::BookingView;
 use crate::services::bookings::{Bookings, Wish};
@@ -21,7 +21,7 @@ use crate::services::bookings::{Bookings, Wish};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BookingChange {
     /// Another time: the booking is moved there.
-    starts_at: Option<Timestamp>,
+    starts_at: Option<Instant>,
     /// Why it is moved.
     reason: Option<String>,
     /// The seeker's words to the practitioner, anew; only without `startsAt`.
@@ -47,7 +47,7 @@ pub async fn change(
     let version = if_match(&req)?.or(body.version);
     let booking = match body {
         BookingChange { starts_at: Some(start), reason, notes: None, .. } => {
-            bookings.reschedule(&caller, *id, start, reason, version).await?
+            bookings.reschedule(&caller, *id, start.0, reason, version).await?
         }
         BookingChange { starts_at: Some(_), .. } => {
             return Err(Refusal::field("notes", "are changed apart from startsAt").into());
@@ -72,7 +72,7 @@ pub struct NewSeries {
     practitioner_id: Uuid,
     service_id: Uuid,
     /// The first of them.
-    starts_at: Timestamp,
+    starts_at: Instant,
     /// One of the lengths that the service is offered in; its own unless given.
     duration_minutes: Option<i32>,
     /// How many in all, 2 to 52.
@@ -102,7 +102,7 @@ pub async fn series(bookings: web::Data<Bookings>, once: Once<NewSeries>) -> Api
         let wish = Wish {
             practitioner_id: new.practitioner_id,
             service_id: new.service_id,
-            starts_at: new.starts_at,
+            starts_at: new.starts_at.0,
             minutes: new.duration_minutes,
             notes: new.notes,
             seats: new.seats.unwrap_or(1),

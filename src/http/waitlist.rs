@@ -10,6 +10,7 @@ use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::instant::Instant;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
 use crate::models::waitlist::Entry;
@@ -22,9 +23,9 @@ pub struct NewEntry {
     practitioner_id: Uuid,
     service_id: Uuid,
     /// The session must not begin before this.
-    from: Timestamp,
+    from: Instant,
     /// The session must not end after this; at most 31 days after `from`.
-    to: Timestamp,
+    to: Instant,
 }
 
 /// A time that the caller waits for.
@@ -65,7 +66,7 @@ impl From<Entry> for EntryView {
     responses((status = 201, body = Envelope<EntryView>)), security(("bearer" = [])))]
 pub async fn join(waitlist: web::Data<Waitlist>, once: Once<NewEntry>) -> ApiResult<Reply> {
     once.run(|caller, new| async move {
-        let time = Interval::new(new.from, new.to)
+        let time = Interval::new(new.from.0, new.to.0)
             .map_err(|_| Refusal::field("to", "must be after from"))?;
         let entry = waitlist.join(&caller, new.practitioner_id, new.service_id, time).await?;
         Reply::created(EntryView::from(entry))

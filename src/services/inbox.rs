@@ -62,7 +62,7 @@ impl Inbox {
             problems.length("label", label, 1, 100);
         }
         problems.into_result()?;
-        let refused = |p: FieldProblem| Error::from(Refusal::field(p.field, p.problem));
+        let refused = |p: FieldProblem| Error::from(Refusal::field(as_written(p.field), p.problem));
         let id = Uuid::now_v7();
         let (user_id, label) = (caller.user_id, label.as_deref());
         match &device {
@@ -157,6 +157,15 @@ impl Inbox {
         let keys: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         outbox::cancel_keys(&mut conn, caller.user_id, &keys).await?;
         Ok(())
+    }
+}
+
+/// The path of a device's field as clients write it.
+fn as_written(field: &str) -> String {
+    match field {
+        "p256dh" | "auth" => format!("webPush.keys.{field}"),
+        "token" => "fcm.token".to_owned(),
+        field => format!("webPush.{field}"),
     }
 }
 

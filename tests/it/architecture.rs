@@ -124,6 +124,9 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     if code.contains("actix_web_actors") && path != "actors/session.rs" {
         found.push(format!("{path}: only actors/session.rs knows actix_web_actors"));
     }
+    if code.contains("web::Query") {
+        found.push(format!("{path}: http/query.rs reads queries: actix's names no parameter"));
+    }
     for word in ["do_send", "unbounded"] {
         if code.contains(word) {
             found.push(format!("{path}: {word}: every queue has a bound"));
@@ -186,6 +189,7 @@ fn the_checker_sees_what_it_is_to_see() {
         ("domain/a.rs", "use rand::Rng;", "rand::"),
         ("domain/a.rs", "use std::env;", "std::env"),
         ("http/ws.rs", "use actix_web_actors::ws;", "actix_web_actors"),
+        ("http/a.rs", "query: web::Query<ListQuery>", "names no parameter"),
         ("actors/a.rs", "addr.do_send(x);", "do_send"),
         ("actors/a.rs", "let (a, b) = mpsc::unbounded_channel();", "unbounded"),
         ("http/a.rs", &long, "401 lines"),
