@@ -71,6 +71,8 @@ pub enum Refusal {
     SeriesClash(Vec<Clash>),
     /// The hold is over; hold the slot again.
     HoldExpired,
+    /// A hold is extended once.
+    HoldExtended,
     /// The booking's state does not allow the step.
     InvalidTransition {
         /// The state that the booking is in.

@@ -2,16 +2,18 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
-use jiff::Timestamp;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::body::{Body, Nothing, PageQuery};
 use super::caller::Caller;
-use super::envelope::{Envelope, Reply};
+use super::cursor;
+use super::envelope::{Envelope, Pagination, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::instant::Instant;
+use super::query::Query;
 use crate::actors::error::Result;
 use crate::domain::booking::Step;
 use crate::domain::refusal::Refusal;
@@ -37,7 +39,7 @@ pub fn if_match(req: &HttpRequest) -> ApiResult<Option<i64>> {
 pub struct NewHold {
     practitioner_id: Uuid,
     service_id: Uuid,
-    starts_at: Timestamp,
+    starts_at: Instant,
     /// How many come, where several may; 1 unless given.
     seats: Option<u16>,
     /// One of the lengths that the service is offered in; its own unless given.
@@ -50,7 +52,7 @@ impl NewHold {
         let wish = Wish {
             practitioner_id: self.practitioner_id,
             service_id: self.service_id,
-            starts_at: self.starts_at,
+            starts_at: self.starts_at.0,
             minutes: self.duration_minutes,
             notes: None,
             seats: self.seats.unwrap_or(1),
@@ -108,7 +110,7 @@ pub struct NewBooking {
     hold_id: Option<Uuid>,
     practitioner_id: Option<Uuid>,
     service_id: Option<Uuid>,
-    starts_at: Option<Timestamp>,
+    starts_at: Option<Instant>,
     /// One of the lengths that the service is offered in; its own unless given.
     duration_minutes: Option<i32>,
     /// The seeker's words to the practitioner.
@@ -141,7 +143,7 @@ impl NewBooking {
                 let wish = Wish {
                     practitioner_id: practitioner_id.ok_or_else(|| needed("practitionerId"))?,
                     service_id: service_id.ok_or_else(|| needed("serviceId"))?,
-                    starts_at: starts_at.ok_or_else(|| needed("startsAt"))?,
+                    starts_at: starts_at.ok_or_else(|| needed("startsAt"))?.0,
                     minutes: duration_minutes,
                     notes,
                     seats: seats.unwrap_or(1),
@@ -180,6 +182,8 @@ pub struct BookingsQuery {
     page: Option<i64>,
     /// 1 to 100, 20 unless given.
     limit: Option<i64>,
+    /// `meta.pagination.nextCursor` of the part before; not together with `page`.
+    cursor: Option<String>,
 }
 
 /// The caller's bookings on either side, latest session first; administrators see all.
@@ -188,12 +192,15 @@ pub struct BookingsQuery {
 pub async fn list(
     bookings: web::Data<Bookings>,
     caller: Caller,
-    query: web::Query<BookingsQuery>,
+    Query(query): Query<BookingsQuery>,
 ) -> ApiResult<Reply> {
     let page = PageQuery::new(query.page, query.limit).check()?;
-    let (rows, total) = bookings.list(&caller, query.status.clone(), query.series_id, page).await?;
+    let part = cursor::part(query.cursor.as_deref(), query.page, page)?;
+    let limit = page.limit;
+    let (rows, total) = bookings.list(&caller, query.status, query.series_id, part, limit).await?;
     let views: Vec<BookingView> = rows.iter().map(|b| b.view(caller.user_id)).collect();
-    Reply::page(views, page, total)
+    let next = cursor::after(&rows, limit, |row| (row.scheduled_at, row.id));
+    Reply::part(views, Pagination::part(page, total, next))
 }
 
 /// One booking of the caller.

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::domain::refusal::Refusal;
+use crate::models::Part;
+use crate::services::Page;
 
 /// The cursor after the thing that came into being at `at` with `id`.
 pub fn write(at: Timestamp, id: Uuid) -> String {
@@ -22,6 +24,23 @@ pub fn read(text: &str) -> Result<(Timestamp, Uuid), Refusal> {
         .as_deref()
         .and_then(parts)
         .ok_or_else(|| Refusal::field("cursor", "must be the nextCursor of the page before"))
+}
+
+/// Which part of a list a request wants: what comes after its cursor, or a page by its number.
+pub fn part(cursor: Option<&str>, number: Option<i64>, page: Page) -> Result<Part, Refusal> {
+    match (cursor, number) {
+        (Some(_), Some(_)) => Err(Refusal::field("cursor", "comes without page")),
+        (Some(text), None) => read(text).map(|(at, id)| Part::After(at, id)),
+        (None, _) => Ok(Part::Offset(page.offset())),
+    }
+}
+
+/// The cursor that leads to what comes after `rows`; none at the end. A part that is full may be
+/// the last: its cursor then leads to an empty one.
+pub fn after<T>(rows: &[T], limit: i64, key: impl Fn(&T) -> (Timestamp, Uuid)) -> Option<String> {
+    let is_full = i64::try_from(rows.len()).is_ok_and(|n| n == limit);
+    let (at, id) = key(rows.last().filter(|_| is_full)?);
+    Some(write(at, id))
 }
 
 fn parts(bytes: &[u8]) -> Option<(Timestamp, Uuid)> {

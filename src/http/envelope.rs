@@ -41,17 +41,35 @@ pub struct Meta {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Pagination {
-    pub page: i64,
+    /// Not with a `cursor`, like the totals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<i64>,
     pub limit: i64,
-    pub total: i64,
-    pub total_pages: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_pages: Option<i64>,
+    /// Leads to what comes after, of lists that take a `cursor`; not at their end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 impl Pagination {
     /// The page `page` of a list of `total`.
     pub fn new(page: Page, total: i64) -> Self {
-        let total_pages = (total + page.limit - 1) / page.limit.max(1);
-        Self { page: page.number, limit: page.limit, total, total_pages }
+        Self::part(page, Some(total), None)
+    }
+
+    /// A part of a list that takes a cursor: the page `page`, or without a `total` what a cursor led
+    /// to; `next_cursor` leads on.
+    pub fn part(page: Page, total: Option<i64>, next_cursor: Option<String>) -> Self {
+        Self {
+            page: total.map(|_| page.number),
+            limit: page.limit,
+            total,
+            total_pages: total.map(|total| (total + page.limit - 1) / page.limit.max(1)),
+            next_cursor,
+        }
     }
 }
 
@@ -83,7 +101,12 @@ impl Reply {
 
     /// A page of a list of `total`.
     pub fn page(data: impl Serialize, page: Page, total: i64) -> ApiResult<Self> {
-        Ok(Self { pagination: Some(Pagination::new(page, total)), ..Self::ok(data)? })
+        Self::part(data, Pagination::new(page, total))
+    }
+
+    /// A part of a list.
+    pub fn part(data: impl Serialize, pagination: Pagination) -> ApiResult<Self> {
+        Ok(Self { pagination: Some(pagination), ..Self::ok(data)? })
     }
 
     /// An answer that was given before.

@@ -70,6 +70,7 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::SlotUnavailable(_)
         | Refusal::SeriesClash(_)
         | Refusal::HoldExpired
+        | Refusal::HoldExtended
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
         | Refusal::EditClosed { .. }
@@ -106,6 +107,7 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::SlotUnavailable(_) => "slot_unavailable",
         Refusal::SeriesClash(_) => "series_clash",
         Refusal::HoldExpired => "hold_expired",
+        Refusal::HoldExtended => "hold_extended",
         Refusal::InvalidTransition { .. } => "invalid_transition",
         Refusal::VersionConflict { .. } => "version_conflict",
         Refusal::EditClosed { .. } => "edit_closed",
@@ -143,10 +145,11 @@ pub fn message(error: &Error) -> String {
         Refusal::UnsupportedVersion => "The hub speaks version 1 of its API.".to_owned(),
         Refusal::EmailTaken => "This e-mail address has an account.".to_owned(),
         Refusal::AlreadyExists(what) => format!("There is such a {what} already."),
-        Refusal::SlotTaken => "Somebody else has this time.".to_owned(),
+        Refusal::SlotTaken => "This time is taken.".to_owned(),
         Refusal::SlotUnavailable(_) => "This time can not be booked.".to_owned(),
         Refusal::SeriesClash(_) => "Some of these times can not be booked.".to_owned(),
         Refusal::HoldExpired => "The hold is over; hold the slot again.".to_owned(),
+        Refusal::HoldExtended => "A hold can be extended once.".to_owned(),
         Refusal::InvalidTransition { state, .. } => {
             format!("A booking that is {state} can not take this step.")
         }
@@ -205,6 +208,7 @@ pub fn details(error: &Error) -> Option<Value> {
         | Refusal::AlreadyExists(_)
         | Refusal::SlotTaken
         | Refusal::HoldExpired
+        | Refusal::HoldExtended
         | Refusal::IdempotencyConflict
         | Refusal::IdempotencyInFlight
         | Refusal::RateLimited(_)
@@ -241,6 +245,7 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::SlotUnavailable(_)
         | Refusal::SeriesClash(_)
         | Refusal::HoldExpired
+        | Refusal::HoldExtended
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
         | Refusal::EditClosed { .. }
@@ -292,6 +297,7 @@ pub fn codes() -> Vec<Error> {
         Refusal::SlotUnavailable("hours".into()),
         Refusal::SeriesClash(Vec::new()),
         Refusal::HoldExpired,
+        Refusal::HoldExtended,
         Refusal::InvalidTransition { state: "cancelled", version: 1 },
         Refusal::VersionConflict { current: 1 },
         Refusal::EditClosed { days: crate::domain::review::EDIT_DAYS },

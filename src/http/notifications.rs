@@ -9,9 +9,11 @@ use uuid::Uuid;
 
 use super::body::{Body, check_limit};
 use super::caller::Caller;
+use super::cursor;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
+use super::query::Query;
 use crate::domain::refusal::Refusal;
 use crate::models::notifications::{Notification, Which};
 use crate::services::inbox::{Inbox, Registration};
@@ -50,6 +52,8 @@ impl From<Notification> for NotificationView {
 pub struct InboxQuery {
     /// Older than this one: the last id of the page before.
     before: Option<Uuid>,
+    /// The `nextCursor` of the part before; not together with `before`.
+    cursor: Option<String>,
     /// 1 to 100, 20 unless given.
     limit: Option<i64>,
 }
@@ -60,6 +64,8 @@ pub struct InboxQuery {
 pub struct InboxView {
     notifications: Vec<NotificationView>,
     unread: i64,
+    /// Leads to what comes after; null at the end.
+    next_cursor: Option<String>,
 }
 
 /// The caller's notifications, newest first.
@@ -68,12 +74,20 @@ pub struct InboxView {
 pub async fn list(
     inbox: web::Data<Inbox>,
     caller: Caller,
-    query: web::Query<InboxQuery>,
+    Query(query): Query<InboxQuery>,
 ) -> ApiResult<Reply> {
     let limit = check_limit(query.limit.unwrap_or(20))?;
-    let (rows, unread) = inbox.list(&caller, query.before, limit).await?;
+    let before = match (query.before, query.cursor) {
+        (Some(_), Some(_)) => {
+            return Err(Refusal::field("cursor", "comes without before").into());
+        }
+        (before, None) => before,
+        (None, Some(text)) => Some(cursor::read(&text)?.1),
+    };
+    let (rows, unread) = inbox.list(&caller, before, limit).await?;
+    let next_cursor = cursor::after(&rows, limit, |row| (row.created_at, row.id));
     let notifications = rows.into_iter().map(NotificationView::from).collect();
-    Reply::ok(InboxView { notifications, unread })
+    Reply::ok(InboxView { notifications, unread, next_cursor })
 }
 
 /// Which notifications: one, or one and all older ones.

@@ -14,8 +14,9 @@ use super::cursor;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
-use crate::domain::refusal::Refusal;
-use crate::models::reviews::{Part, Review};
+use super::query::Query;
+use crate::models::Part;
+use crate::models::reviews::Review;
 use crate::services::reviews::{Opinion, Reviews};
 
 /// Who wrote a review.
@@ -122,7 +123,7 @@ pub struct OwnReviewsQuery {
 pub async fn own(
     reviews: web::Data<Reviews>,
     caller: Caller,
-    query: web::Query<OwnReviewsQuery>,
+    Query(query): Query<OwnReviewsQuery>,
 ) -> ApiResult<Reply> {
     let page = PageQuery::new(query.page, query.limit).check()?;
     let (rows, total) = reviews.of_caller(&caller, page).await?;
@@ -205,29 +206,17 @@ pub struct ReviewsView {
 pub async fn list(
     reviews: web::Data<Reviews>,
     id: web::Path<Uuid>,
-    query: web::Query<ReviewsQuery>,
+    Query(query): Query<ReviewsQuery>,
 ) -> ApiResult<Reply> {
     let page = PageQuery::new(query.page, query.limit).check()?;
-    let part = match (&query.cursor, query.page) {
-        (Some(_), Some(_)) => {
-            return Err(Refusal::field("cursor", "comes without page").into());
-        }
-        (Some(text), None) => {
-            let (at, id) = cursor::read(text)?;
-            Part::After(at, id)
-        }
-        (None, _) => Part::Offset(page.offset()),
-    };
+    let part = cursor::part(query.cursor.as_deref(), query.page, page)?;
     let (practice, rows, counted) = reviews.of_practice(*id, part, page.limit).await?;
-    // A full page may be the last: its cursor then leads to an empty one.
-    let full = i64::try_from(rows.len()).is_ok_and(|n| n == page.limit);
-    let last = rows.last().filter(|_| full);
     let mut stars: BTreeMap<i32, i64> = (1..=5).map(|n| (n, 0)).collect();
     stars.extend(counted);
     let summary = SummaryView { average: practice.rating, count: practice.review_count, stars };
     let view = ReviewsView {
         summary,
-        next_cursor: last.map(|r| cursor::write(r.created_at, r.id)),
+        next_cursor: cursor::after(&rows, page.limit, |r| (r.created_at, r.id)),
         reviews: rows.into_iter().map(ReviewView::from).collect(),
     };
     match part {

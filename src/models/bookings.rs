@@ -3,12 +3,13 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
+use jiff_diesel::ToDiesel;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Conn;
 use super::schema::{booking_events, bookings, practitioners, services};
+use super::{Conn, Part};
 use crate::domain::cancellation::share;
 
 /// A row of `bookings` with the user of its practice and the name of its service.
@@ -283,13 +284,14 @@ pub struct ListFilter {
     pub series_id: Option<Uuid>,
 }
 
-/// A page of bookings (never holds), latest session first, and how many there are.
+/// At most `limit` bookings (never holds), latest session first; and how many there are in all,
+/// unless the part says where the one before it ended.
 pub async fn list(
     conn: &mut Conn,
     filter: &ListFilter,
     limit: i64,
-    offset: i64,
-) -> QueryResult<(Vec<Booking>, i64)> {
+    part: Part,
+) -> QueryResult<(Vec<Booking>, Option<i64>)> {
     let query = || {
         let mut query = bookings::table
             .inner_join(practitioners::table)
@@ -307,12 +309,18 @@ pub async fn list(
         }
         query
     };
-    let total = query().count().get_result(conn).await?;
-    let rows = query()
+    let (total, page) = match part {
+        Part::Offset(n) => (Some(query().count().get_result(conn).await?), query().offset(n)),
+        Part::After(at, id) => {
+            let at = at.to_diesel();
+            let same = bookings::scheduled_at.eq(at).and(bookings::id.lt(id));
+            (None, query().filter(bookings::scheduled_at.lt(at).or(same)))
+        }
+    };
+    let rows = page
         .select(columns())
         .order((bookings::scheduled_at.desc(), bookings::id.desc()))
         .limit(limit)
-        .offset(offset)
         .load(conn)
         .await?;
     Ok((rows, total))

@@ -32,5 +32,14 @@ pub mod users;
 pub mod violation;
 pub mod waitlist;
 
+/// Which part of a list that begins with the newest or latest.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// What comes after so many.
+    Offset(i64),
+    /// What comes after the one of this time and id.
+    After(jiff::Timestamp, uuid::Uuid),
+}
+
 /// The connection that every query function takes.
 pub type Conn = diesel_async::AsyncPgConnection;

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
-use super::Conn;
 use super::schema::{bookings, reviews, users};
+use super::{Conn, Part};
 
 /// A review with the first name of who wrote it and the practice that it is of.
 #[derive(Debug, Clone, Queryable)]
@@ -124,15 +124,6 @@ pub enum Whose {
     About(Uuid),
     /// Those that this user wrote.
     By(Uuid),
-}
-
-/// Which part of a list, newest first.
-#[derive(Debug, Clone, Copy)]
-pub enum Part {
-    /// What comes after so many.
-    Offset(i64),
-    /// What comes after the review that was written then and has this id.
-    After(Timestamp, Uuid),
 }
 
 /// At most `limit` reviews, newest first.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::Page;
 use super::auth::Caller;
 use crate::actors::calendar::{Calendars, Change, Place, PlaceSeries, Reschedule};
 use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, Role, allows};
 use crate::domain::booking::{Status, Step};
 use crate::domain::refusal::{Problems, Refusal};
+use crate::models::Part;
 use crate::models::bookings::{self, Booking, BookingEvent, ListFilter};
 use crate::models::calendar_commit::{Command, Outcome};
 use crate::models::pool::Pool;
@@ -168,7 +168,12 @@ impl Bookings {
             by_seconds: self.hold_ttl.as_secs_f64(),
             at_most_seconds: MAX_HOLD.as_secs_f64(),
         };
-        self.change(caller, &hold, command).await
+        match self.change(caller, &hold, command).await {
+            Err(Error::Refused(Refusal::InvalidTransition { state: "held", .. })) => {
+                Err(Refusal::HoldExtended.into())
+            }
+            extended => extended,
+        }
     }
 
     /// Gives the caller's hold back.
@@ -243,14 +248,16 @@ impl Bookings {
         Ok(row.ok_or(Refusal::NotFound("booking"))?)
     }
 
-    /// A page of the caller's bookings, and how many there are.
+    /// Bookings of the caller, latest session first, and how many there are unless `part` says
+    /// where the part before it ended.
     pub async fn list(
         &self,
         caller: &Caller,
         status: Option<String>,
         series_id: Option<Uuid>,
-        page: Page,
-    ) -> Result<(Vec<Booking>, i64)> {
+        part: Part,
+        limit: i64,
+    ) -> Result<(Vec<Booking>, Option<i64>)> {
         if let Some(word) = &status
             && Status::parse(word).is_none()
         {
@@ -260,7 +267,7 @@ impl Bookings {
         let of_user = (!everybodys).then_some(caller.user_id);
         let mut conn = self.pool.get().await?;
         let filter = ListFilter { of_user, status, series_id };
-        Ok(bookings::list(&mut conn, &filter, page.limit, page.offset()).await?)
+        Ok(bookings::list(&mut conn, &filter, limit, part).await?)
     }
 
     /// The audit trail of a booking that the caller may see.

@@ -13,10 +13,11 @@ use crate::domain::access::{Action, Relation, allows};
 use crate::domain::booking::Status;
 use crate::domain::refusal::Refusal;
 use crate::domain::{notify, review};
+use crate::models::Part;
 use crate::models::notices::{self, Addressed};
 use crate::models::pool::Pool;
 use crate::models::practitioners::{self, Practice};
-use crate::models::reviews::{self, NewReview, Part, Review, ReviewChange, Whose};
+use crate::models::reviews::{self, NewReview, Review, ReviewChange, Whose};
 use crate::models::violation::Violation;
 use crate::models::{Conn, bookings, users};
 

@@ -169,7 +169,7 @@ async fn lists_hold_only_what_is_the_callers() {
             assert_eq!(who.get(hub, path).await.data(200), json!([]), "{path}");
         }
         let inbox = who.get(hub, "/v1/notifications").await.data(200);
-        assert_eq!(inbox, json!({ "notifications": [], "unread": 0 }));
+        assert_eq!(inbox, json!({ "notifications": [], "unread": 0, "nextCursor": null }));
         let sessions = who.get(hub, "/v1/auth/sessions").await.data(200);
         let ids: Vec<_> = sessions.as_array().unwrap().iter().map(id_of).collect();
         assert_eq!(ids, std::slice::from_ref(&who.session_id));

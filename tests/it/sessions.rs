@@ -91,7 +91,7 @@ async fn a_hold_is_extended_once_and_by_its_owner_only() {
     let longer = owner.post(&hub, &path, json!({})).await.data(200);
     let at = |hold: &Value| hold["expiresAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert_eq!(at(&longer).duration_since(at(&hold)).as_secs(), 300);
-    owner.post(&hub, &path, json!({})).await.refused(409, "invalid_transition");
+    owner.post(&hub, &path, json!({})).await.refused(409, "hold_extended");
     let body = json!({ "holdId": hold["id"] });
     assert_eq!(owner.post(&hub, "/v1/bookings", body).await.data(201)["status"], "pending");
     owner.post(&hub, &path, json!({})).await.refused(409, "hold_expired");
