@@ -49,7 +49,7 @@ run: build ## Build, start and fill with demo data: http://127.0.0.1:8080 (Ctrl-
 demo: build ## Load the demo data into DATA_DIR or DATABASE_URL without serving
 	@exec "$(HUB)" demo
 
-tour: setup ## Two people sign up, book, chat and get a push, step by step
+tour: setup ## Two people sign up, book, chat and get a push, at BASE_URL, step by step
 	@cargo run $(LOCKED) --quiet $(PROFILE_FLAG) --example tour
 
 test: setup ## Everything: format, lints, tests, a short run of the load scripts

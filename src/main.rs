@@ -1,6 +1,7 @@
 //! The command line. What the commands do is the library's.
 
 use std::io::{IsTerminal, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -67,10 +68,13 @@ enum Command {
 #[derive(Subcommand)]
 enum Slots {
     /// Compute the slots of one case: an object such as those in the list `cases` of
-    /// tests/data/slot-cases.json.
+    /// tests/data/slot-cases.json, or one of such a list.
     Explain {
         /// The file, or - for standard input.
         file: PathBuf,
+        /// The `id` of the case, in a file with a list of `cases`.
+        #[arg(long)]
+        case: Option<String>,
         /// Also tell each start that was rejected, and by which rule.
         #[arg(long)]
         why: bool,
@@ -108,7 +112,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             println!("{}", openapi::document().to_pretty_json()?);
             Ok(())
         }
-        Command::Slots(Slots::Explain { file, why }) => explain(&file, why),
+        Command::Slots(Slots::Explain { file, case, why }) => explain(&file, case.as_deref(), why),
     }
 }
 
@@ -281,7 +285,14 @@ fn print_logins() {
 }
 
 fn print_welcome(hub: &Hub, loaded: bool) {
-    let base = format!("http://{}", hub.address);
+    let base = base_url(hub.address);
+    let tour = match base.as_str() {
+        "http://127.0.0.1:8080" => "make tour".to_owned(),
+        base => format!("make tour BASE_URL={base}"),
+    };
+    if !hub.address.ip().is_loopback() {
+        tracing::warn!("the demo's accounts, whose passwords are public, may be reached by others");
+    }
     println!("\nKlear Karma Hub serves on {base}");
     println!(
         "Demo data: {}",
@@ -291,19 +302,30 @@ fn print_welcome(hub: &Hub, loaded: bool) {
     println!(
         "\nThree things to try, in another terminal:\n  \
          1. curl -s {base}/v1/practitioners\n  \
-         2. make tour      two people sign up, book, chat, and get a push, step by step\n  \
+         2. {tour}\n     two people sign up, book, chat, and get a push, step by step\n  \
          3. {base}/docs/   the API, to click through\n\nStop with Ctrl-C.\n"
     );
 }
 
-fn explain(file: &Path, why: bool) -> Result<(), Failure> {
+/// Where this machine reaches a hub that listens at `address`.
+fn base_url(address: SocketAddr) -> String {
+    let mut here = address;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => here.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => here.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{here}")
+}
+
+fn explain(file: &Path, case: Option<&str>, why: bool) -> Result<(), Failure> {
     let mut text = String::new();
     if file.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text)?;
     } else {
         text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     }
-    let answer = Case::from_json(&text)?.answer(why)?;
+    let answer = Case::from_file(&text, case)?.answer(why)?;
     println!("{}", serde_json::to_string_pretty(&answer)?);
     Ok(())
 }

@@ -14,7 +14,7 @@ use clap::Parser;
 #[command(name = "tour")]
 struct Arguments {
     /// Where the hub is.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "BASE_URL", default_value = "http://127.0.0.1:8080")]
     base_url: String,
     /// Also wait until a closed socket counts as offline: 15 seconds, unless the hub is set up
     /// otherwise.

@@ -22,7 +22,7 @@ use crate::domain::channel::Channel;
 use crate::domain::chat::{MessageType, Watermarks};
 use crate::domain::refusal::Refusal;
 use crate::models::calendar_commit::StoredEvent;
-use crate::models::conversations::{self, Member};
+use crate::models::conversations::{self, Advanced, Member};
 use crate::models::message_commit::{self, NewMessage, Stored};
 use crate::models::messages::Message as Row;
 use crate::models::pool::Pool;
@@ -217,17 +217,9 @@ pub enum Receipt {
     Read,
 }
 
-/// A member's watermarks after a receipt.
-#[derive(Debug, Clone, Copy)]
-pub struct Marked {
-    pub marks: Watermarks,
-    /// Messages of others that come after the read watermark.
-    pub unread: i64,
-}
-
 /// A member acknowledges everything up to `seq`.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<Marked>")]
+#[rtype(result = "Result<Advanced>")]
 pub struct Acknowledge {
     pub user_id: Uuid,
     pub seq: i64,
@@ -235,7 +227,7 @@ pub struct Acknowledge {
 }
 
 impl Handler<Acknowledge> for ConversationActor {
-    type Result = ResponseActFuture<Self, Result<Marked>>;
+    type Result = ResponseActFuture<Self, Result<Advanced>>;
 
     fn handle(&mut self, ack: Acknowledge, _: &mut Context<Self>) -> Self::Result {
         let (pool, id) = (self.pool.clone(), self.id);
@@ -246,6 +238,10 @@ impl Handler<Acknowledge> for ConversationActor {
         };
         Box::pin(store.into_actor(self).map(move |marked, actor, _| {
             let marked = marked?;
+            if !marked.moved {
+                // A repeated receipt tells nobody anything.
+                return Ok(marked);
+            }
             let (event, seq) = match ack.receipt {
                 Receipt::Received => ("message:delivered", marked.marks.delivered),
                 Receipt::Read => ("message:read", marked.marks.read),
@@ -265,7 +261,7 @@ impl Handler<Acknowledge> for ConversationActor {
 }
 
 /// Moves the watermark and cancels the pushes that it makes needless, in one transaction.
-async fn store_receipt(pool: &Pool, id: Uuid, ack: Acknowledge) -> Result<Marked> {
+async fn store_receipt(pool: &Pool, id: Uuid, ack: Acknowledge) -> Result<Advanced> {
     let mut conn = pool.get().await?;
     let moved = conn
         .transaction::<_, diesel::result::Error, _>(async |conn| {
@@ -274,15 +270,14 @@ async fn store_receipt(pool: &Pool, id: Uuid, ack: Acknowledge) -> Result<Marked
                 Receipt::Read => marks.read_to(ack.seq, head),
             };
             let moved = conversations::advance(conn, id, ack.user_id, step).await?;
-            if let Some((marks, _)) = moved {
+            if let Some(Advanced { marks, .. }) = moved {
                 let topic = format!("conversation:{id}");
                 outbox::cancel_up_to(conn, ack.user_id, &topic, marks.delivered).await?;
             }
             Ok(moved)
         })
         .await?;
-    let (marks, unread) = moved.ok_or(Refusal::NotFound("conversation"))?;
-    Ok(Marked { marks, unread })
+    Ok(moved.ok_or(Refusal::NotFound("conversation"))?)
 }
 
 /// A member starts or stops typing.

@@ -13,8 +13,9 @@ use crate::domain::time::Interval;
 use crate::models::pool::Pool;
 use crate::models::{Conn, calendars, conversations};
 
-/// How far ahead a calendar's snapshot reaches.
-const SNAPSHOT_DAYS: i64 = 400;
+/// How far ahead a calendar's snapshot reaches: as far as can be booked (730 days, and some for the
+/// session itself and for days that pass).
+const SNAPSHOT_DAYS: i64 = 760;
 
 /// Where a subscription begins.
 pub(super) struct Opening {

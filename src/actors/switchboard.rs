@@ -142,11 +142,13 @@ impl Board {
         }
     }
 
-    /// The newest seq that this worker knows of in `channel` for `line`.
+    /// The newest seq that this worker knows of in `channel` for `line`; none while it is opened
+    /// and nothing was heard of it.
     pub fn head(&mut self, channel: Channel, line: &Rc<Line>) -> Option<i64> {
-        self.find(channel, line).map(|s| match s.cursor {
-            Cursor::Live(seq) | Cursor::Behind(seq) => seq,
-        })
+        match self.find(channel, line)?.cursor {
+            Cursor::Behind(0) => None,
+            Cursor::Live(seq) | Cursor::Behind(seq) => Some(seq),
+        }
     }
 
     /// Hands `event` to every socket that follows its channel.
@@ -335,6 +337,19 @@ mod tests {
             out.extend_from_slice(&bytes);
         }
         out
+    }
+
+    #[actix::test]
+    async fn a_head_that_nobody_has_heard_of_is_not_told() {
+        let (channel, line) = (Channel::Calendar(uuid::Uuid::nil()), Rc::new(Line::default()));
+        let mut board = Board::default();
+        assert_eq!(board.head(channel, &line), None);
+        let ticket = board.subscribe(channel, &line, Probe::default().start().recipient());
+        assert_eq!(board.head(channel, &line), None, "it is being opened");
+        assert!(board.advance(channel, &line, ticket, (0, true)));
+        assert_eq!(board.head(channel, &line), Some(0), "nothing has happened in it yet");
+        board.deliver(&event(channel, 1));
+        assert_eq!(board.head(channel, &line), Some(1));
     }
 
     /// Commits events one by one; each is delivered, lost, delivered twice or held back until the

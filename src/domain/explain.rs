@@ -9,6 +9,7 @@
 mod busy;
 mod hours;
 mod limits;
+mod list;
 
 use std::fmt;
 

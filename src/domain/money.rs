@@ -1,5 +1,17 @@
 //! Money as an integer of minor units plus an ISO 4217 currency.
 
+/// The largest amount that is taken, in minor units: what every JSON reader keeps exact (RFC 8259
+/// section 6).
+pub const MAX_AMOUNT: i64 = (1 << 53) - 1;
+
+/// What an amount must be.
+pub const AMOUNT_RULE: &str = "must be 0 to 9007199254740991";
+
+/// Whether an amount can be a price.
+pub fn is_amount(amount: i64) -> bool {
+    (0..=MAX_AMOUNT).contains(&amount)
+}
+
 /// The platform's share of `amount` minor units at `basis_points` (1 % = 100), rounded half up.
 ///
 /// The result is never larger than `amount` when `basis_points` is at most 10,000.

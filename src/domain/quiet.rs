@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{Problems, Refusal};
-use super::time::{ClockTime, Interval, date_after, local_date, parse_zone};
+use super::time::{ClockTime, Interval, canonical_zone, date_after, local_date, parse_zone};
 
 /// From one clock time to another, over midnight when the second is not later than the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl QuietHours {
         let known = zone.is_some();
         problems.require(known, "quietHours.timeZone", "must be an IANA time zone");
         problems.into_result()?;
-        let zone_name = text.time_zone.clone();
+        let zone_name = canonical_zone(text.time_zone.clone());
         match (from, to, zone) {
             (Some(from), Some(to), Some(zone)) => Ok(Self { from, to, zone, zone_name }),
             _ => Err(Refusal::field("quietHours", "must have from, to and timeZone")),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holidays::{self, HolidayChoice};
 use super::limits::{MAX_LIMIT, ScheduleLimits};
-use super::time::{ClockError, ClockTime, date_after, parse_zone, start_of_date};
+use super::time::{ClockError, ClockTime, date_after, parse_zone, read_zone, start_of_date};
 use super::travel::{self, Stay, Zones};
 
 /// The most weekly ranges, over all weekdays, that a schedule may have.
@@ -26,6 +26,7 @@ pub const MAX_WINDOWS: usize = 24;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Schedule {
     /// IANA name; all clock times and dates below are in it, except on dates of `travel`.
+    #[serde(deserialize_with = "read_zone")]
     pub time_zone: String,
     #[serde(default)]
     pub weekly: Vec<WeeklyRange>,

@@ -153,6 +153,17 @@ pub fn parse_zone(name: &str) -> Result<TimeZone, UnknownZone> {
     }
 }
 
+/// The name as the IANA database writes it, whatever its case was; one that is unknown stays.
+pub fn canonical_zone(name: String) -> String {
+    let zone = parse_zone(&name).ok();
+    zone.as_ref().and_then(TimeZone::iana_name).map(ToOwned::to_owned).unwrap_or(name)
+}
+
+/// The same for `deserialize_with`.
+pub fn read_zone<'de, D: serde::Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    serde::Deserialize::deserialize(input).map(canonical_zone)
+}
+
 /// The name is not that of an IANA time zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownZone {

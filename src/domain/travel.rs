@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{ProblemKind, ScheduleProblem, parse_date};
-use super::time::{date_after, local_date, parse_zone, start_of_date};
+use super::time::{date_after, local_date, parse_zone, read_zone, start_of_date};
 
 /// The most stays that a schedule may have.
 pub const MAX_STAYS: usize = 100;
@@ -34,6 +34,7 @@ pub struct Stay {
     /// `YYYY-MM-DD`, the last date there. Stays have no date in common.
     pub to: String,
     /// IANA name of the zone there.
+    #[serde(deserialize_with = "read_zone")]
     pub time_zone: String,
 }
 

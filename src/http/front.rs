@@ -7,7 +7,7 @@ use std::time::Instant;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::http::{StatusCode, Uri, header};
+use actix_web::http::{Method, StatusCode, Uri, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use futures_util::FutureExt;
@@ -29,6 +29,11 @@ pub async fn front(
     let started = Instant::now();
     let id = incoming_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
     req.extensions_mut().insert(RequestId(id.clone()));
+    let method = req.method().clone();
+    if method == Method::HEAD {
+        // Answered like GET; the server leaves the body out.
+        req.head_mut().method = Method::GET;
+    }
     let mut response = if let Err(refusal) = negotiate_version(&mut req) {
         req.into_response(failure(&refusal.into(), &id))
     } else {
@@ -41,7 +46,7 @@ pub async fn front(
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
-    log(&response, &id, started);
+    log(&response, &method, &id, started);
     Ok(response)
 }
 
@@ -120,9 +125,18 @@ fn finish(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
     let request: HttpRequest = response.request().clone();
     let mut answer = failure(&error, id);
     if let Some(allow) = allow {
-        answer.headers_mut().insert(header::ALLOW, allow);
+        answer.headers_mut().insert(header::ALLOW, with_head(allow));
     }
     ServiceResponse::new(request, answer)
+}
+
+/// What is read by GET is read by HEAD.
+fn with_head(allow: HeaderValue) -> HeaderValue {
+    let listed = allow.to_str().unwrap_or_default();
+    if !listed.split(", ").any(|method| method == "GET") {
+        return allow;
+    }
+    HeaderValue::from_str(&format!("{listed}, HEAD")).unwrap_or(allow)
 }
 
 fn is_empty(response: &ServiceResponse<BoxBody>) -> bool {
@@ -152,13 +166,13 @@ fn log_fault(e: &actix_web::Error, id: &str) {
 }
 
 /// One line per request; the path's pattern instead of the path, which holds ids.
-fn log(response: &ServiceResponse<BoxBody>, id: &str, started: Instant) {
+fn log(response: &ServiceResponse<BoxBody>, method: &Method, id: &str, started: Instant) {
     let req = response.request();
     let user = req.extensions().get::<LoggedUser>().map(|u| u.0.to_string());
     tracing::info!(
         requestId = id,
         user = user.as_deref().unwrap_or("-"),
-        method = req.method().as_str(),
+        method = method.as_str(),
         route = req.match_pattern().as_deref().unwrap_or("-"),
         status = response.status().as_u16(),
         durationUs = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),

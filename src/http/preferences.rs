@@ -1,10 +1,10 @@
 //! `/v1/notifications/preferences`: what the caller wants to hear and when.
 
 use actix_web::web;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::{Body, also_null};
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
@@ -105,13 +105,6 @@ pub struct PreferencesBody {
     quiet_hours: Option<Option<QuietHoursBody>>,
     #[serde(default)]
     reminders: RemindersBody,
-}
-
-/// Tells null from what is not there.
-fn also_null<'de, D: Deserializer<'de>>(
-    input: D,
-) -> Result<Option<Option<QuietHoursBody>>, D::Error> {
-    Option::deserialize(input).map(Some)
 }
 
 impl From<PreferencesBody> for PreferenceChange {

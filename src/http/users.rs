@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::body::Body;
+use super::body::{Body, also_null};
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
@@ -63,10 +63,16 @@ pub async fn profile(users: web::Data<Users>, caller: Caller) -> ApiResult<Reply
 pub struct UpdateProfile {
     first_name: Option<String>,
     last_name: Option<String>,
-    /// E.164.
-    phone: Option<String>,
-    gender: Option<String>,
-    date_of_birth: Option<Date>,
+    /// E.164. Null takes it away, as with the fields below.
+    #[serde(default, deserialize_with = "also_null")]
+    #[schema(value_type = Option<String>)]
+    phone: Option<Option<String>>,
+    #[serde(default, deserialize_with = "also_null")]
+    #[schema(value_type = Option<String>)]
+    gender: Option<Option<String>>,
+    #[serde(default, deserialize_with = "also_null")]
+    #[schema(value_type = Option<Date>)]
+    date_of_birth: Option<Option<Date>>,
 }
 
 /// Changes the caller's account.

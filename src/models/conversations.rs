@@ -112,14 +112,24 @@ pub async fn head(conn: &mut Conn, id: Uuid) -> QueryResult<Option<i64>> {
     conversations::table.find(id).select(conversations::last_seq).first(conn).await.optional()
 }
 
-/// Moves a member's watermarks forward (never back, never past the head) and returns them with
-/// how many messages of others are unread after it; `None` when the user is no member.
+/// Where a member stands after a receipt.
+#[derive(Debug, Clone, Copy)]
+pub struct Advanced {
+    pub marks: Watermarks,
+    /// Messages of others that come after the read watermark.
+    pub unread: i64,
+    /// Whether a watermark moved at all.
+    pub moved: bool,
+}
+
+/// Moves a member's watermarks forward (never back, never past the head); `None` when the user is
+/// no member.
 pub async fn advance(
     conn: &mut Conn,
     id: Uuid,
     user_id: Uuid,
     step: impl FnOnce(Watermarks, i64) -> Watermarks + Send,
-) -> QueryResult<Option<(Watermarks, i64)>> {
+) -> QueryResult<Option<Advanced>> {
     let Some(head) = head(conn, id).await? else { return Ok(None) };
     let row: Option<(i64, i64)> = conversation_members::table
         .find((id, user_id))
@@ -129,15 +139,20 @@ pub async fn advance(
         .await
         .optional()?;
     let Some((delivered, read)) = row else { return Ok(None) };
-    let marks = step(Watermarks { delivered, read }, head);
-    diesel::update(conversation_members::table.find((id, user_id)))
-        .set((
-            conversation_members::delivered_seq.eq(marks.delivered),
-            conversation_members::read_seq.eq(marks.read),
-        ))
-        .execute(conn)
-        .await?;
-    Ok(Some((marks, unread(conn, id, user_id, marks.read).await?)))
+    let before = Watermarks { delivered, read };
+    let marks = step(before, head);
+    let moved = marks != before;
+    if moved {
+        diesel::update(conversation_members::table.find((id, user_id)))
+            .set((
+                conversation_members::delivered_seq.eq(marks.delivered),
+                conversation_members::read_seq.eq(marks.read),
+            ))
+            .execute(conn)
+            .await?;
+    }
+    let unread = unread(conn, id, user_id, marks.read).await?;
+    Ok(Some(Advanced { marks, unread, moved }))
 }
 
 /// How many messages of others come after `read`.

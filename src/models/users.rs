@@ -44,15 +44,15 @@ pub struct NewUser<'a> {
     pub user_type: &'a str,
 }
 
-/// Changes to an account; `None` leaves a field as it is.
+/// Changes to an account; `None` leaves a field as it is, `Some(None)` empties it.
 #[derive(AsChangeset, Default)]
 #[diesel(table_name = users)]
 pub struct ProfileChange<'a> {
     pub first_name: Option<&'a str>,
     pub last_name: Option<&'a str>,
-    pub phone: Option<&'a str>,
-    pub gender: Option<&'a str>,
-    pub date_of_birth: Option<jiff_diesel::Date>,
+    pub phone: Option<Option<&'a str>>,
+    pub gender: Option<Option<&'a str>>,
+    pub date_of_birth: Option<Option<jiff_diesel::Date>>,
 }
 
 impl ProfileChange<'_> {

@@ -7,6 +7,7 @@ use super::auth::Caller;
 use crate::actors::error::Result;
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::money::is_currency;
+use crate::domain::money::{AMOUNT_RULE, is_amount};
 use crate::domain::refusal::{Problems, Refusal};
 use crate::models::catalogue::{self, Service};
 use crate::models::pool::Pool;
@@ -38,8 +39,8 @@ impl Catalogue {
         problems.length("name", &service.name, 1, 255);
         let sane = (1..=1440).contains(&service.duration_minutes);
         problems.require(sane, "durationMinutes", "must be 1 to 1440");
-        let price = service.base_price.is_none_or(|p| p >= 0);
-        problems.require(price, "basePrice.amount", "must not be negative");
+        let price = service.base_price.is_none_or(is_amount);
+        problems.require(price, "basePrice.amount", AMOUNT_RULE);
         let known = is_currency(&service.currency);
         problems.require(known, "basePrice.currency", "must be an ISO 4217 code");
         problems.into_result()?;

@@ -6,15 +6,13 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::conversation::{
-    Acknowledge, Conversations, Marked, Receipt, Send, TypingChanged,
-};
+use crate::actors::conversation::{Acknowledge, Conversations, Receipt, Send, TypingChanged};
 use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
 use crate::domain::channel::Channel;
 use crate::domain::chat::parse_sendable;
 use crate::domain::refusal::Refusal;
-use crate::models::conversations::{self, Member, Summary};
+use crate::models::conversations::{self, Advanced, Member, Summary};
 use crate::models::messages::{self, Message, Range};
 use crate::models::pool::Pool;
 use crate::models::users;
@@ -145,7 +143,7 @@ impl Chat {
         id: Uuid,
         seq: i64,
         receipt: Receipt,
-    ) -> Result<Marked> {
+    ) -> Result<Advanced> {
         if seq < 0 {
             return Err(Refusal::field("seq", "must not be negative").into());
         }

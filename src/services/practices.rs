@@ -14,6 +14,7 @@ use crate::actors::calendar::{Calendars, Change, GetSlots, Slots};
 use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::money::is_currency;
+use crate::domain::money::{AMOUNT_RULE, is_amount};
 use crate::domain::refusal::{FieldProblem, Problems, Refusal};
 use crate::domain::schedule::Schedule;
 use crate::domain::time::Interval;
@@ -256,8 +257,8 @@ fn check(input: &PracticeInput) -> Problems {
     }
     let years = input.experience_years.is_none_or(|y| (0..=100).contains(&y));
     problems.require(years, "experienceYears", "must be 0 to 100");
-    let rate = input.hourly_rate.is_none_or(|r| r >= 0);
-    problems.require(rate, "hourlyRate.amount", "must not be negative");
+    let rate = input.hourly_rate.is_none_or(is_amount);
+    problems.require(rate, "hourlyRate.amount", AMOUNT_RULE);
     let currency = input.currency.as_deref().is_none_or(is_currency);
     problems.require(currency, "hourlyRate.currency", "must be an ISO 4217 code");
     for (field, words) in
@@ -291,7 +292,7 @@ fn check_offer(offer: &Offer) -> Problems {
     };
     optional("maxPerDay", offer.max_per_day, 1_000);
     optional("maxPerWeek", offer.max_per_week, 1_000);
-    problems.require(offer.price >= 0, "price.amount", "must not be negative");
+    problems.require(is_amount(offer.price), "price.amount", AMOUNT_RULE);
     problems.require(is_currency(&offer.currency), "price.currency", "must be an ISO 4217 code");
     let grid = matches!(offer.slot_grid.as_str(), "restart" | "window");
     check_durations(offer, &mut problems);

@@ -20,14 +20,14 @@ pub(super) fn is_phone(text: &str) -> bool {
     })
 }
 
-/// Changes to a profile; `None` leaves a field as it is.
+/// Changes to a profile; `None` leaves a field as it is, `Some(None)` takes its value away.
 #[derive(Debug, Default)]
 pub struct ProfileUpdate {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
-    pub phone: Option<String>,
-    pub gender: Option<String>,
-    pub date_of_birth: Option<Date>,
+    pub phone: Option<Option<String>>,
+    pub gender: Option<Option<String>>,
+    pub date_of_birth: Option<Option<Date>>,
 }
 
 /// Accounts, as their owners see them.
@@ -54,9 +54,9 @@ impl Users {
         let change = ProfileChange {
             first_name: update.first_name.as_deref().map(str::trim),
             last_name: update.last_name.as_deref().map(str::trim),
-            phone: update.phone.as_deref(),
-            gender: update.gender.as_deref(),
-            date_of_birth: update.date_of_birth.map(ToDiesel::to_diesel),
+            phone: update.phone.as_ref().map(Option::as_deref),
+            gender: update.gender.as_ref().map(Option::as_deref),
+            date_of_birth: update.date_of_birth.map(|date| date.map(ToDiesel::to_diesel)),
         };
         if change.is_empty() {
             return self.profile(user_id).await;
@@ -69,19 +69,19 @@ impl Users {
 fn check(update: &ProfileUpdate) -> std::result::Result<(), Refusal> {
     let mut problems = Problems::default();
     let texts = [
-        ("firstName", &update.first_name, 100),
-        ("lastName", &update.last_name, 100),
-        ("gender", &update.gender, 20),
+        ("firstName", update.first_name.as_ref(), 100),
+        ("lastName", update.last_name.as_ref(), 100),
+        ("gender", update.gender.iter().flatten().next(), 20),
     ];
     for (field, text, max) in texts {
         if let Some(text) = text {
             problems.length(field, text, 1, max);
         }
     }
-    if let Some(phone) = &update.phone {
+    if let Some(phone) = update.phone.iter().flatten().next() {
         problems.require(is_phone(phone), "phone", PHONE_RULE);
     }
-    if let Some(date) = update.date_of_birth {
+    if let Some(date) = update.date_of_birth.flatten() {
         let today = now().to_zoned(jiff::tz::TimeZone::UTC).date();
         let plausible = date <= today && date.year() >= 1900;
         problems.require(plausible, "dateOfBirth", "must be a day from 1900 to today");

@@ -225,6 +225,16 @@ async fn receipts_and_echoes_reach_everybody_else() {
     }
     let told = inbox.event("conversation:updated").await;
     assert_eq!(told["data"]["unread"], 0, "the other device clears its badge");
+    // What moves nothing is told to nobody.
+    for (op, seq) in [("message:read", 1), ("message:received", 1), ("message:read", 0)] {
+        reader.ok(op, pair.ack(seq)).await;
+    }
+    phone.ok("message:send", pair.message("the next")).await;
+    phone.event("message:new").await;
+    let told = |name: &str| phone.events.iter().any(|event| event["event"] == name);
+    assert!(!told("message:read") && !told("message:delivered"), "{:?}", phone.events);
+    let next = inbox.event("conversation:updated").await;
+    assert_eq!(next["data"]["lastSeq"], 2, "nothing was read in between");
 }
 
 #[tokio::test]

@@ -24,10 +24,10 @@ async fn unknown_paths_and_methods_are_answered_in_the_envelope() {
         answer.refused(404, "no_such_route");
     }
     for (method, path, allowed) in [
-        ("PATCH", "/v1/services", ["GET", "POST"].as_slice()),
+        ("PATCH", "/v1/services", ["GET", "HEAD", "POST"].as_slice()),
         ("DELETE", "/v1/auth/login", &["POST"]),
-        ("POST", "/v1/practitioners/x/availability", &["GET", "PUT"]),
-        ("PUT", "/healthz", &["GET"]),
+        ("POST", "/v1/practitioners/x/availability", &["GET", "HEAD", "PUT"]),
+        ("PUT", "/healthz", &["GET", "HEAD"]),
     ] {
         let answer = hub.call(method.parse().unwrap(), path, None, None).await;
         answer.refused(405, "method_not_allowed");
@@ -36,6 +36,27 @@ async fn unknown_paths_and_methods_are_answered_in_the_envelope() {
         allow.sort_unstable();
         assert_eq!(allow, allowed, "{method} {path}");
     }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get_without_the_body() {
+    let hub = TestHub::start().await;
+    for path in ["/healthz", "/readyz", "/v1/services", "/v1/users/profile", "/nowhere", "/docs/"] {
+        let get = hub.request(Method::GET, path).send().await.unwrap();
+        let head = hub.request(Method::HEAD, path).send().await.unwrap();
+        assert_eq!(head.status(), get.status(), "{path}");
+        assert_eq!(head.headers()["content-type"], get.headers()["content-type"], "{path}");
+        let length = |response: &reqwest::Response| response.headers()["content-length"].clone();
+        let (of_head, of_get) = (length(&head), length(&get));
+        // The timestamp inside may be shorter by a digit or so.
+        let number = |value: reqwest::header::HeaderValue| -> i64 {
+            value.to_str().unwrap().parse().unwrap()
+        };
+        assert!((number(of_head) - number(of_get)).abs() < 10, "{path}");
+        assert_eq!(head.bytes().await.unwrap().len(), 0, "{path}");
+    }
+    hub.call(Method::HEAD, "/v1/auth/login", None, None).await;
     hub.stop().await;
 }
 

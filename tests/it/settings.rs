@@ -60,6 +60,19 @@ async fn a_misspelt_name_in_the_file_is_refused() {
 }
 
 #[tokio::test]
+async fn one_case_of_a_file_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/slot-cases.json");
+    let mut all = Process::start(dir.path(), &["slots", "explain", file], &[]);
+    let (status, said) = all.ends().await;
+    assert_eq!(status.code(), Some(1));
+    let id = said.split("--case ").nth(1).unwrap().trim();
+    let mut one = Process::start(dir.path(), &["slots", "explain", "--case", id, file], &[]);
+    let (status, said) = one.ends().await;
+    assert!(status.success() && said.contains("\"slots\""), "{said}");
+}
+
+#[tokio::test]
 async fn an_unreachable_redis_is_said_while_it_is_waited_for() {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = free.local_addr().unwrap().port();

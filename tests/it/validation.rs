@@ -108,6 +108,9 @@ async fn registrations_and_profiles_are_checked_field_by_field() {
     for date in ["1899-12-31", "2999-01-01", "2020-02-30", "yesterday"] {
         wrong.push(("PUT", profile.clone(), json!({ "dateOfBirth": date }), "dateOfBirth"));
     }
+    for empty in ["phone", "gender", "firstName"] {
+        wrong.push(("PUT", profile.clone(), json!({ empty: "" }), empty));
+    }
     wrong.push(("PUT", profile, json!({ "email": "other@example.in" }), "email"));
     all_are_refused(&hub, &person, wrong).await;
 
@@ -120,6 +123,48 @@ async fn registrations_and_profiles_are_checked_field_by_field() {
     let body = with(&valid, json!({ "firstName": name, "password": "प".repeat(24) }));
     let data = hub.post("/v1/auth/register", body).await.data(201);
     assert_eq!(data["user"]["firstName"], name);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_null_in_a_profile_is_taken_away_and_what_is_not_there_stays() {
+    let hub = TestHub::start().await;
+    let person = hub.seeker().await;
+    let all = json!({ "phone": "+919812345678", "gender": "female", "dateOfBirth": "1990-01-31" });
+    person.put(&hub, "/v1/users/profile", all).await.data(200);
+    let kept = person.put(&hub, "/v1/users/profile", json!({ "phone": null })).await.data(200);
+    assert_eq!(kept["phone"], Value::Null);
+    assert_eq!((&kept["gender"], &kept["dateOfBirth"]), (&json!("female"), &json!("1990-01-31")));
+    let both = json!({ "gender": null, "dateOfBirth": null });
+    person.put(&hub, "/v1/users/profile", both).await.data(200);
+    let profile = person.get(&hub, "/v1/users/profile").await.data(200);
+    for field in ["phone", "gender", "dateOfBirth"] {
+        assert_eq!(profile[field], Value::Null, "{field}");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn zones_are_stored_as_the_database_of_zones_writes_them() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let path = format!("/v1/practitioners/{}/availability", practice.id);
+    let hours = json!({
+        "timeZone": "asia/KOLKATA",
+        "travel": [{ "from": "2030-01-01", "to": "2030-01-05", "timeZone": "europe/lisbon" }],
+    });
+    let put = practice.person.put(&hub, &path, hours).await.data(200);
+    assert_eq!(put["availability"]["timeZone"], "Asia/Kolkata");
+    let stored =
+        "SELECT (availability->>'timeZone') || ' ' || (availability#>>'{travel,0,timeZone}')
+        FROM practitioners";
+    assert_eq!(rows::column(&hub.database_url, stored).await, ["Asia/Kolkata Europe/Lisbon"]);
+    let quiet =
+        json!({ "quietHours": { "from": "22:00", "to": "07:00", "timeZone": "ASIA/kolkata" } });
+    let path = "/v1/notifications/preferences";
+    practice.person.put(&hub, path, quiet).await.data(200);
+    let preferences = practice.person.get(&hub, path).await.data(200);
+    assert_eq!(preferences["quietHours"]["timeZone"], "Asia/Kolkata");
     hub.stop().await;
 }
 
@@ -145,7 +190,11 @@ async fn lengths_prices_and_hours_have_bounds() {
     let price = |amount: i64, currency: &str| {
         with(&valid, json!({ "price": { "amount": amount, "currency": currency } }))
     };
-    wrong.push(("PUT", offer.clone(), price(-1, "INR"), "price.amount"));
+    for amount in [-1, 1 << 53, i64::MAX] {
+        wrong.push(("PUT", offer.clone(), price(amount, "INR"), "price.amount"));
+        let rate = json!({ "hourlyRate": { "amount": amount, "currency": "INR" } });
+        wrong.push(("PUT", format!("/v1/practitioners/{id}"), rate, "hourlyRate.amount"));
+    }
     for currency in ["", "inr", "RUPEE", "₹"] {
         wrong.push(("PUT", offer.clone(), price(1, currency), "price.currency"));
     }
@@ -157,7 +206,23 @@ async fn lengths_prices_and_hours_have_bounds() {
     wrong.push(("PUT", unknown, valid.clone(), "serviceId"));
     all_are_refused(&hub, &person, wrong).await;
     // The control: the bounds themselves are allowed.
-    person.put(&hub, &offer, valid).await.data(200);
+    person.put(&hub, &offer, valid.clone()).await.data(200);
+    // The largest price, exact, and its commission and every seat of it without an overflow.
+    let dearest = with(&price((1 << 53) - 1, "INR"), json!({ "capacity": 500 }));
+    let offered = person.put(&hub, &offer, dearest).await.data(200);
+    assert_eq!(offered[0]["price"]["amount"], 9_007_199_254_740_991_i64);
+    let seeker = hub.seeker().await;
+    let slots = format!("/v1/practitioners/{id}/availability?serviceId={service_id}");
+    let from = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let to = from + jiff::SignedDuration::from_hours(72);
+    let found = hub.get(&format!("{slots}&from={from}&to={to}")).await.data(200);
+    let wish = json!({
+        "practitionerId": id, "serviceId": service_id, "startsAt": found["slots"][0]["start"],
+        "seats": 500,
+    });
+    let booked = seeker.post(&hub, "/v1/bookings", wish).await.data(201);
+    let total = i128::from(booked["totalAmount"]["amount"].as_i64().unwrap());
+    assert_eq!(total, 9_007_199_254_740_991 * 500);
     hub.stop().await;
 }
 
