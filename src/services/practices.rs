@@ -316,6 +316,6 @@ fn check_durations(offer: &Offer, problems: &mut Problems) {
         problems.require(new, &field, "is offered already");
         seen.push(other.duration_minutes);
         let field = format!("otherDurations[{i}].price.amount");
-        problems.require(other.price >= 0, &field, "must not be negative");
+        problems.require(is_amount(other.price), &field, AMOUNT_RULE);
     }
 }

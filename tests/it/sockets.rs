@@ -39,9 +39,18 @@ async fn a_browser_authenticates_with_its_first_frame() {
     let limits = &answer["limits"];
     assert_eq!((&limits["frameBytes"], &limits["subscriptions"]), (&json!(65_536), &json!(100)));
     assert!(limits["commandsPerSecond"].as_i64().unwrap() > 0);
-    // The own channel is open without being asked for.
-    let heads = socket.ok("ping", json!({})).await["heads"].clone();
-    assert!(heads.get(format!("user:{}", person.id)).is_some(), "{heads}");
+    // The own channel is open without being asked for; its head is told once it is known.
+    let own = format!("user:{}", person.id);
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let heads = socket.ok("ping", json!({})).await["heads"].clone();
+        if heads.get(&own).is_some() {
+            break;
+        }
+        assert_eq!(heads, json!({}));
+        assert!(tokio::time::Instant::now() < until, "it is never known");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

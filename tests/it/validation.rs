@@ -192,6 +192,13 @@ async fn lengths_prices_and_hours_have_bounds() {
     };
     for amount in [-1, 1 << 53, i64::MAX] {
         wrong.push(("PUT", offer.clone(), price(amount, "INR"), "price.amount"));
+        let longer = json!({
+            "otherDurations": [{
+                "durationMinutes": 90, "price": { "amount": amount, "currency": "INR" },
+            }],
+        });
+        let field = "otherDurations[0].price.amount";
+        wrong.push(("PUT", offer.clone(), with(&valid, longer), field));
         let rate = json!({ "hourlyRate": { "amount": amount, "currency": "INR" } });
         wrong.push(("PUT", format!("/v1/practitioners/{id}"), rate, "hourlyRate.amount"));
     }
