@@ -116,12 +116,18 @@ async fn deltas_of_calendars_elsewhere_equal_a_fresh_snapshot() {
     let practice = hub.practice().await;
     let channel = json!({ "channel": format!("calendar:{}", practice.id) });
     let mut watcher = Socket::open(&hub, &hub.seeker().await).await;
-    let mut fresh = Socket::open(&hub, &hub.seeker().await).await;
+    let looker = hub.seeker().await;
+    let mut fresh = Socket::open(&hub, &looker).await;
     let (mut version, mut busy) = snapshot(&watcher.ok("subscribe", channel.clone()).await);
     let mut owner =
         Owner { hub: &hub, practice: &practice, calendars: Vec::new(), blocks: Vec::new() };
     let (mut dice, mut busiest) = (Dice(3), 0);
     for step in 0..120 {
+        // Two commands a step: a socket may send a hundred at once, and a new one begins afresh.
+        if step % 40 == 39 {
+            fresh.close().await;
+            fresh = Socket::open(&hub, &looker).await;
+        }
         owner.step(&mut dice).await;
         let (head, wanted) = snapshot(&fresh.ok("subscribe", channel.clone()).await);
         while version < head {
