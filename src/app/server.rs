@@ -28,6 +28,10 @@ use crate::http::ws_ops::Ops;
 /// (TCP_USER_TIMEOUT): a socket's own timers stand still when its peer does not read.
 const STALLED: Duration = Duration::from_secs(15);
 
+/// How long a connection may wait for its next request. Longer than balancers (60 s) and clients keep
+/// one that they mean to use again: whoever closes first must not be the one who gets the request.
+const KEPT_ALIVE: Duration = Duration::from_secs(75);
+
 /// Connections that may be open at one worker.
 const CONNECTIONS: usize = 25_000;
 
@@ -83,6 +87,7 @@ pub(super) fn start(
     })
     .workers(config.http.workers)
     .max_connections(CONNECTIONS)
+    .keep_alive(KEPT_ALIVE)
     .shutdown_timeout(config.http.shutdown.as_secs())
     .client_disconnect_timeout(Duration::from_millis(500))
     .on_connect(end_stalled_connections)

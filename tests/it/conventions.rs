@@ -1,6 +1,9 @@
-//! Paths, methods, versions and request ids.
+//! Paths, methods, versions, request ids, and connections that are used again.
+
+use std::time::Duration;
 
 use reqwest::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::hub::answer;
 use crate::support::{Answer, TestHub};
@@ -123,6 +126,24 @@ async fn a_request_id_is_echoed_when_it_can_stand_in_a_log() {
                 answer.body["meta"]["timestamp"].as_str().unwrap().parse().unwrap();
             assert!(jiff::Timestamp::now().duration_since(at).as_secs().abs() < 60);
         }
+    }
+    hub.stop().await;
+}
+
+/// A pool of connections, a balancer's say, that gives one a request just as the server closes it
+/// sees a broken request. So the hub keeps them longer than those do.
+#[tokio::test]
+async fn an_idle_connection_takes_another_request() {
+    let hub = TestHub::start().await;
+    let mut peer = tokio::net::TcpStream::connect(hub.address).await.unwrap();
+    for pause in [0, 7] {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        peer.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n").await.unwrap();
+        let mut answer = [0; 15];
+        peer.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        let mut rest = vec![0; 4_096];
+        assert!(peer.read(&mut rest).await.unwrap() > 0);
     }
     hub.stop().await;
 }

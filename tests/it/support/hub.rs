@@ -110,7 +110,12 @@ impl TestHub {
     pub(super) fn at(address: SocketAddr, database_url: String) -> Self {
         // The hub does so in its own process; there it may have been done already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            // Shorter than the hub keeps an idle connection.
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
         Self { address, database_url, client, stop: None, thread: None }
     }
 
