@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::hub::answer;
-use crate::support::logged::Logged;
 use crate::support::people::PASSWORD;
+use crate::support::process::Process;
 use crate::support::{Answer, TestHub, postgres, rows};
 
 /// A login as a trusted proxy passes it on; `forwarded` is the whole `X-Forwarded-For`.
@@ -235,11 +235,13 @@ async fn the_log_holds_no_secret() {
     let vapid = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
     let secrets = [("JWT_SECRET", jwt), ("VAPID_PRIVATE_KEY", vapid)];
     let url = postgres::migrated();
-    let process = Logged::start(&url, &secrets).await;
+    let dir = tempfile::tempdir().unwrap();
+    let env = [&secrets[..], &[("DATABASE_URL", &url), ("LOG_LEVEL", "debug,hub=trace")]].concat();
+    let mut process = Process::start(dir.path(), &["serve"], &env);
     // The hub does this for itself, in its own process here. Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-    let address = process.address.clone();
+    let address = process.address().await;
     let ask = async |path: &str, token: &str, body: Value| {
         let request = client.post(format!("http://{address}/v1/{path}"));
         answer(request.bearer_auth(token).json(&body)).await
@@ -261,7 +263,7 @@ async fn the_log_holds_no_secret() {
     ask("notifications/devices", &token, device).await.data(201);
     ask("auth/refresh", "x", refresh).await.refused(401, "invalid_refresh_token");
     ask("auth/logout", &token, json!({})).await.refused(401, "unauthenticated");
-    let log = tokio::task::spawn_blocking(|| process.stop()).await.unwrap();
+    let log = process.stop().await;
 
     assert!(log.contains("/v1/auth/login") && log.contains("DEBUG"), "the control: {log}");
     let mut hidden = vec![PASSWORD.to_owned(), jwt.to_owned(), vapid.to_owned(), "f".repeat(120)];

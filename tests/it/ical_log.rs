@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::support::feed_server::{FeedServer, Page};
 use crate::support::hub::answer;
-use crate::support::logged::Logged;
 use crate::support::people::PASSWORD;
 use crate::support::postgres;
+use crate::support::process::Process;
 
 /// Reads a feed with its token, with a wrong one, and in a way that is refused before it is looked
 /// at.
@@ -24,18 +24,21 @@ async fn read_feed(client: &reqwest::Client, base: &str, made: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_holds_no_secret_of_a_calendar() {
     let url = postgres::migrated();
-    let process = Logged::start(
-        &url,
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Process::start(
+        dir.path(),
+        &["serve"],
         &[
+            ("DATABASE_URL", &url),
+            ("LOG_LEVEL", "debug,hub=trace"),
             ("JWT_SECRET", "a jwt secret of more than 32 bytes, really"),
             ("VAPID_PRIVATE_KEY", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"),
             ("CALENDAR_ALLOW_PRIVATE_FEEDS", "true"),
         ],
-    )
-    .await;
+    );
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-    let base = format!("http://{}", process.address);
+    let base = format!("http://{}", process.address().await);
     let server = FeedServer::start();
     server.put("/cal.ics", Page::status(500));
 
@@ -73,7 +76,7 @@ async fn the_log_holds_no_secret_of_a_calendar() {
         assert!(tokio::time::Instant::now() < until);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let log = tokio::task::spawn_blocking(|| process.stop()).await.unwrap();
+    let log = process.stop().await;
     let control = "status 500";
     assert!(
         log.contains("calendar.ics") && log.contains(control) && log.contains("DEBUG"),

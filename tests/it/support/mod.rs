@@ -4,7 +4,6 @@ pub mod agreed;
 pub mod fake_google;
 pub mod feed_server;
 pub mod hub;
-pub mod logged;
 pub mod node;
 pub mod people;
 pub mod postgres;
