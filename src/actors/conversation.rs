@@ -9,29 +9,32 @@ use actix::{
     ResponseActFuture, SpawnHandle, WrapFuture,
 };
 use diesel::QueryResult;
-use diesel_async::AsyncConnection;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::committer::{Batch, Committer};
+use super::conversation_inbox::InboxNews;
+use super::conversation_receipts::Receipts;
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::fanout::Fanout;
 use crate::domain::channel::Channel;
-use crate::domain::chat::{MessageType, Watermarks};
+use crate::domain::chat::MessageType;
 use crate::domain::refusal::Refusal;
+use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
-use crate::models::conversations::{self, Advanced, Member};
-use crate::models::message_commit::{self, NewMessage, Stored};
-use crate::models::messages::Message as Row;
+use crate::models::conversations::{self, Loaded};
+use crate::models::message_commit::{self, NewMessage, Outcome, Stored};
+use crate::models::messages::Told;
 use crate::models::pool::Pool;
-use crate::models::{Conn, outbox};
 
 /// An actor that nobody spoke to for so long stops; the next message starts it again.
 const IDLE: Duration = Duration::from_secs(300);
 /// Somebody who typed and said nothing more is taken to have stopped.
 const TYPING_EXPIRES: Duration = Duration::from_secs(6);
+/// How often a message is tried while members come and go.
+const ATTEMPTS: usize = 5;
 /// At most one typing event of a user reaches others in this time.
 const TYPING_PAUSE: Duration = Duration::from_secs(3);
 
@@ -43,38 +46,41 @@ pub struct MessageBatch {
 
 impl Batch for MessageBatch {
     type Job = NewMessage;
-    type Outcome = Stored;
+    type Outcome = Outcome;
 
     async fn commit(
         &self,
         conn: &mut Conn,
         jobs: &[NewMessage],
-    ) -> QueryResult<(Vec<Stored>, Vec<StoredEvent>)> {
-        let stored = message_commit::commit(conn, self.push_window, jobs).await?;
-        let events = stored
-            .iter()
-            .filter(|s| s.fresh)
-            .map(|Stored { message, .. }| StoredEvent {
-                channel: Channel::Conversation(message.conversation_id),
-                seq: message.seq,
-                event: "message:new",
-                at: message.created_at,
-                data: json!({ "message": message }),
-            })
-            .collect();
-        Ok((stored, events))
+    ) -> QueryResult<(Vec<Outcome>, Vec<StoredEvent>)> {
+        let outcomes = message_commit::commit(conn, self.push_window, jobs).await?;
+        let events = outcomes.iter().filter_map(event_of).collect();
+        Ok((outcomes, events))
     }
+}
+
+fn event_of(outcome: &Outcome) -> Option<StoredEvent> {
+    let Outcome::Stored(Stored { message: told, fresh: true }) = outcome else { return None };
+    Some(StoredEvent {
+        channel: Channel::Conversation(told.message.conversation_id),
+        seq: told.message.seq,
+        event: "message:new",
+        at: told.message.created_at,
+        data: json!({ "message": told }),
+    })
 }
 
 /// One conversation.
 pub struct ConversationActor {
-    id: Uuid,
-    pool: Pool,
-    fanout: Fanout,
+    pub(super) id: Uuid,
+    pub(super) pool: Pool,
+    pub(super) fanout: Fanout,
     committer: Committer<MessageBatch>,
-    /// `None` until loaded; then why it could not be, or who is in it.
-    members: Option<Result<Vec<Member>>>,
+    /// `None` until loaded; then why it could not be, or what it is and who is in it.
+    loaded: Option<Result<Arc<Loaded>>>,
     typing: HashMap<Uuid, Typing>,
+    pub(super) receipts: HashMap<Uuid, Receipts>,
+    pub(super) inbox_news: InboxNews,
     last_used: Timestamp,
 }
 
@@ -91,18 +97,12 @@ impl Actor for ConversationActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let (pool, id) = (self.pool.clone(), self.id);
-        let load = async move {
-            let mut conn = pool.get().await?;
-            let found = conversations::load(&mut conn, id).await?;
-            found.map(|(_, members)| members).ok_or(Refusal::NotFound("conversation").into())
-        };
         // Messages wait until this is done.
-        ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| {
+        ctx.wait(load(self.pool.clone(), self.id).into_actor(self).map(|loaded, actor, ctx| {
             if loaded.is_err() {
                 ctx.run_later(Duration::from_millis(100), |_, ctx| ctx.stop());
             }
-            actor.members = Some(loaded);
+            actor.loaded = Some(loaded);
         }));
         ctx.run_interval(IDLE / 2, |actor, ctx| {
             if super::now().duration_since(actor.last_used).unsigned_abs() > IDLE {
@@ -112,19 +112,49 @@ impl Actor for ConversationActor {
     }
 }
 
+pub(super) async fn load(pool: Pool, id: Uuid) -> Result<Arc<Loaded>> {
+    let mut conn = pool.get().await?;
+    let found = conversations::load(&mut conn, id).await?;
+    Ok(Arc::new(found.ok_or(Refusal::NotFound("conversation"))?))
+}
+
 impl ConversationActor {
-    /// The members, if `user_id` is one of them.
-    fn members_for(&mut self, user_id: Uuid) -> Result<&[Member]> {
+    /// The conversation as this node knows it.
+    pub(super) fn known(&mut self) -> Result<Arc<Loaded>> {
         self.last_used = super::now();
-        let members = match &self.members {
-            Some(Ok(members)) => members,
-            Some(Err(e)) => return Err(e.clone()),
-            None => return Err(Error::Fault("conversation not loaded".to_owned())),
-        };
-        if members.iter().any(|m| m.user_id == user_id) {
-            Ok(members)
-        } else {
-            Err(Refusal::NotFound("conversation").into())
+        match &self.loaded {
+            Some(loaded) => loaded.clone(),
+            None => Err(Error::Fault("conversation not loaded".to_owned())),
+        }
+    }
+
+    /// Goes by `loaded` from now on, unless something newer is known.
+    pub(super) fn know(&mut self, loaded: Arc<Loaded>) {
+        if let Some(Ok(known)) = &self.loaded
+            && known.members_seq > loaded.members_seq
+        {
+            return;
+        }
+        self.loaded = Some(Ok(loaded));
+    }
+
+    /// The conversation, if `user_id` is in it. Who is not by what this node knows may have been
+    /// taken in elsewhere: it looks again.
+    pub(super) fn as_member(
+        &mut self,
+        user_id: Uuid,
+    ) -> impl Future<Output = Result<Arc<Loaded>>> + use<> {
+        let (known, pool, id) = (self.known(), self.pool.clone(), self.id);
+        async move {
+            let known = known?;
+            if known.member(user_id).is_some() {
+                return Ok(known);
+            }
+            let found = load(pool, id).await?;
+            match found.member(user_id) {
+                Some(_) => Ok(found),
+                None => Err(Refusal::NotFound("conversation").into()),
+            }
         }
     }
 
@@ -133,171 +163,7 @@ impl ConversationActor {
         self.fanout.publish_ephemeral(Channel::Conversation(self.id), event, &data);
     }
 
-    fn stop_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
-        let Some(typing) = self.typing.get_mut(&user_id) else { return };
-        ctx.cancel_future(typing.timer);
-        typing.timer = ctx.run_later(TYPING_PAUSE, move |actor, _| {
-            actor.typing.remove(&user_id);
-        });
-        if std::mem::take(&mut typing.shown) {
-            self.tell_typing(user_id, "typing:stop");
-        }
-    }
-}
-
-/// A member sends a message.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Row>")]
-pub struct Send {
-    pub sender_id: Uuid,
-    /// The sender's own id: sent again, it gives the same answer for ever.
-    pub client_id: Uuid,
-    pub kind: MessageType,
-    pub content: String,
-    pub attachments: Value,
-    pub reply_to: Option<Uuid>,
-}
-
-impl Handler<Send> for ConversationActor {
-    type Result = ResponseActFuture<Self, Result<Row>>;
-
-    fn handle(&mut self, send: Send, ctx: &mut Context<Self>) -> Self::Result {
-        let id = self.id;
-        let prepared = self.members_for(send.sender_id).map(|members| NewMessage {
-            id: Uuid::now_v7(),
-            conversation_id: id,
-            sender_id: send.sender_id,
-            sender_first_name: members
-                .iter()
-                .find(|m| m.user_id == send.sender_id)
-                .map(|m| m.first_name.clone())
-                .unwrap_or_default(),
-            client_id: send.client_id,
-            kind: send.kind.as_str(),
-            content: send.content,
-            attachments: send.attachments,
-            reply_to: send.reply_to,
-            recipients: members
-                .iter()
-                .map(|m| m.user_id)
-                .filter(|m| *m != send.sender_id)
-                .collect(),
-        });
-        self.stop_typing(send.sender_id, ctx);
-        let committer = self.committer.clone();
-        let commit = async move { committer.submit(prepared?).await };
-        Box::pin(commit.into_actor(self).map(|stored, actor, _| {
-            let stored = stored?;
-            if stored.fresh {
-                actor.tell_inboxes(stored.message.seq);
-            }
-            Ok(stored.message)
-        }))
-    }
-}
-
-impl ConversationActor {
-    /// Tells every member's inbox that the conversation has a new head.
-    fn tell_inboxes(&self, head: i64) {
-        let Some(Ok(members)) = &self.members else { return };
-        let data = json!({ "conversationId": self.id, "lastSeq": head });
-        for member in members {
-            let inbox = Channel::User(member.user_id);
-            self.fanout.publish_ephemeral(inbox, "conversation:updated", &data);
-        }
-    }
-}
-
-/// How far a member has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receipt {
-    /// The messages reached a device.
-    Received,
-    /// The messages were read.
-    Read,
-}
-
-/// A member acknowledges everything up to `seq`.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<Advanced>")]
-pub struct Acknowledge {
-    pub user_id: Uuid,
-    pub seq: i64,
-    pub receipt: Receipt,
-}
-
-impl Handler<Acknowledge> for ConversationActor {
-    type Result = ResponseActFuture<Self, Result<Advanced>>;
-
-    fn handle(&mut self, ack: Acknowledge, _: &mut Context<Self>) -> Self::Result {
-        let (pool, id) = (self.pool.clone(), self.id);
-        let allowed = self.members_for(ack.user_id).map(|_| ());
-        let store = async move {
-            allowed?;
-            store_receipt(&pool, id, ack).await
-        };
-        Box::pin(store.into_actor(self).map(move |marked, actor, _| {
-            let marked = marked?;
-            if !marked.moved {
-                // A repeated receipt tells nobody anything.
-                return Ok(marked);
-            }
-            let (event, seq) = match ack.receipt {
-                Receipt::Received => ("message:delivered", marked.marks.delivered),
-                Receipt::Read => ("message:read", marked.marks.read),
-            };
-            let data = json!({ "conversationId": actor.id, "userId": ack.user_id, "upTo": seq });
-            actor.fanout.publish_ephemeral(Channel::Conversation(actor.id), event, &data);
-            if ack.receipt == Receipt::Read {
-                let data = json!({
-                    "conversationId": actor.id, "readSeq": seq, "unread": marked.unread,
-                });
-                let inbox = Channel::User(ack.user_id);
-                actor.fanout.publish_ephemeral(inbox, "conversation:updated", &data);
-            }
-            Ok(marked)
-        }))
-    }
-}
-
-/// Moves the watermark and cancels the pushes that it makes needless, in one transaction.
-async fn store_receipt(pool: &Pool, id: Uuid, ack: Acknowledge) -> Result<Advanced> {
-    let mut conn = pool.get().await?;
-    let moved = conn
-        .transaction::<_, diesel::result::Error, _>(async |conn| {
-            let step = |marks: Watermarks, head| match ack.receipt {
-                Receipt::Received => marks.delivered_to(ack.seq, head),
-                Receipt::Read => marks.read_to(ack.seq, head),
-            };
-            let moved = conversations::advance(conn, id, ack.user_id, step).await?;
-            if let Some(Advanced { marks, .. }) = moved {
-                let topic = format!("conversation:{id}");
-                outbox::cancel_up_to(conn, ack.user_id, &topic, marks.delivered).await?;
-            }
-            Ok(moved)
-        })
-        .await?;
-    Ok(moved.ok_or(Refusal::NotFound("conversation"))?)
-}
-
-/// A member starts or stops typing.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<()>")]
-pub struct TypingChanged {
-    pub user_id: Uuid,
-    pub typing: bool,
-}
-
-impl Handler<TypingChanged> for ConversationActor {
-    type Result = Result<()>;
-
-    fn handle(&mut self, change: TypingChanged, ctx: &mut Context<Self>) -> Result<()> {
-        self.members_for(change.user_id)?;
-        let user_id = change.user_id;
-        if !change.typing {
-            self.stop_typing(user_id, ctx);
-            return Ok(());
-        }
+    fn start_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
         let now = super::now();
         let before = self.typing.remove(&user_id).map(|typing| {
             ctx.cancel_future(typing.timer);
@@ -315,7 +181,131 @@ impl Handler<TypingChanged> for ConversationActor {
         let timer =
             ctx.run_later(TYPING_EXPIRES, move |actor, ctx| actor.stop_typing(user_id, ctx));
         self.typing.insert(user_id, Typing { told_at, shown, timer });
-        Ok(())
+    }
+
+    fn stop_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
+        let Some(typing) = self.typing.get_mut(&user_id) else { return };
+        ctx.cancel_future(typing.timer);
+        typing.timer = ctx.run_later(TYPING_PAUSE, move |actor, _| {
+            actor.typing.remove(&user_id);
+        });
+        if std::mem::take(&mut typing.shown) {
+            self.tell_typing(user_id, "typing:stop");
+        }
+    }
+}
+
+/// A message is written.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Told>")]
+pub struct Send {
+    /// A member; nobody for a line of the platform.
+    pub sender_id: Option<Uuid>,
+    /// The sender's own id: sent again, it gives the same answer for ever.
+    pub client_id: Uuid,
+    pub kind: MessageType,
+    pub content: String,
+    pub attachments: Value,
+    pub reply_to: Option<Uuid>,
+    pub booking_id: Option<Uuid>,
+    /// Of a line of the platform: what happened.
+    pub system_event: Option<&'static str>,
+}
+
+impl Handler<Send> for ConversationActor {
+    type Result = ResponseActFuture<Self, Result<Told>>;
+
+    fn handle(&mut self, send: Send, ctx: &mut Context<Self>) -> Self::Result {
+        if let Some(sender) = send.sender_id {
+            self.stop_typing(sender, ctx);
+        }
+        let (known, committer) = (self.known(), self.committer.clone());
+        let commit = write(committer, self.pool.clone(), self.id, known, send);
+        Box::pin(commit.into_actor(self).map(|stored, actor, ctx| {
+            let (stored, known) = stored?;
+            actor.know(known);
+            if stored.fresh {
+                actor.tell_inboxes(ctx);
+            }
+            Ok(stored.message)
+        }))
+    }
+}
+
+/// Commits a message for the members whom this node knows of, or those whom it finds when it was
+/// wrong about them.
+async fn write(
+    committer: Committer<MessageBatch>,
+    pool: Pool,
+    id: Uuid,
+    known: Result<Arc<Loaded>>,
+    send: Send,
+) -> Result<(Stored, Arc<Loaded>)> {
+    let mut known = known?;
+    let mut looked = false;
+    for _ in 0..ATTEMPTS {
+        match prepare(id, &known, &send) {
+            Some(new) => match committer.submit(new).await? {
+                Outcome::Stored(stored) => return Ok((stored, known)),
+                Outcome::Gone => return Err(Refusal::NotFound("conversation").into()),
+                Outcome::Stale => {}
+            },
+            None if looked => return Err(Refusal::NotFound("conversation").into()),
+            None => {}
+        }
+        known = load(pool.clone(), id).await?;
+        looked = true;
+    }
+    Err(Error::overloaded())
+}
+
+/// The message as it is to be stored; `None` when its sender is no member.
+fn prepare(id: Uuid, known: &Loaded, send: &Send) -> Option<NewMessage> {
+    let sender_first_name = match send.sender_id {
+        Some(sender) => known.member(sender)?.first_name.clone(),
+        None => String::new(),
+    };
+    let others = known.members.iter().map(|m| m.user_id).filter(|m| Some(*m) != send.sender_id);
+    Some(NewMessage {
+        id: Uuid::now_v7(),
+        conversation_id: id,
+        sender_id: send.sender_id,
+        sender_first_name,
+        client_id: send.client_id,
+        kind: send.kind.as_str(),
+        content: send.content.clone(),
+        attachments: send.attachments.clone(),
+        reply_to: send.reply_to,
+        booking_id: send.booking_id,
+        system_event: send.system_event,
+        members_seq: known.members_seq,
+        // What the platform says was notified already.
+        recipients: if send.sender_id.is_some() { others.collect() } else { Vec::new() },
+    })
+}
+
+/// A member starts or stops typing.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<()>")]
+pub struct TypingChanged {
+    pub user_id: Uuid,
+    pub typing: bool,
+}
+
+impl Handler<TypingChanged> for ConversationActor {
+    type Result = ResponseActFuture<Self, Result<()>>;
+
+    fn handle(&mut self, change: TypingChanged, _: &mut Context<Self>) -> Self::Result {
+        let admitted = self.as_member(change.user_id);
+        Box::pin(admitted.into_actor(self).map(move |known, actor, ctx| {
+            actor.know(known?);
+            if change.typing {
+                actor.start_typing(change.user_id, ctx);
+            } else {
+                actor.stop_typing(change.user_id, ctx);
+            }
+            Ok(())
+        }))
     }
 }
 
@@ -336,8 +326,10 @@ impl Conversations {
             pool: pool.clone(),
             fanout: fanout.clone(),
             committer: committer.clone(),
-            members: None,
+            loaded: None,
             typing: HashMap::new(),
+            receipts: HashMap::new(),
+            inbox_news: InboxNews::default(),
             last_used: super::now(),
         }))
     }

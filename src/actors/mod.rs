@@ -11,6 +11,8 @@ mod calendar_place;
 mod calendar_state;
 pub mod committer;
 pub mod conversation;
+mod conversation_inbox;
+pub mod conversation_receipts;
 pub mod directory;
 pub mod error;
 pub mod fanout;

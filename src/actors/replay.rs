@@ -3,13 +3,12 @@
 use bytes::Bytes;
 use diesel::QueryResult;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::protocol;
 use crate::domain::channel::Channel;
 use crate::models::calendar_commit::calendar_event;
-use crate::models::messages::{self, Range};
-use crate::models::{Conn, calendars, conversations, user_events};
+use crate::models::{Conn, calendars, conversation_events, conversations, user_events};
 
 /// Events read at once. A socket that missed more reads on, page by page.
 pub const PAGE: i64 = 200;
@@ -26,10 +25,10 @@ pub async fn page(conn: &mut Conn, channel: Channel, since: i64) -> QueryResult<
             .into_iter()
             .map(|(seq, name, data, at)| frame(seq, &name, at.into(), &data))
             .collect(),
-        Channel::Conversation(id) => messages::page(conn, id, Range::After(since), PAGE)
+        Channel::Conversation(id) => conversation_events::after(conn, id, since, PAGE)
             .await?
             .into_iter()
-            .map(|m| frame(m.seq, "message:new", m.created_at, &json!({ "message": m })))
+            .map(|e| frame(e.seq, &e.event, e.at, &e.data))
             .collect(),
         Channel::Calendar(id) => calendars::changes_after(conn, id, since, PAGE)
             .await?

@@ -13,11 +13,11 @@ use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
 use super::query::Query;
-use crate::actors::conversation::Receipt;
+use crate::actors::conversation_receipts::Receipt;
 use crate::actors::error::Result;
 use crate::domain::refusal::Refusal;
-use crate::models::conversations::{Member, Summary};
-use crate::models::messages::{Message, Range};
+use crate::models::conversations::{Loaded, Member, Summary};
+use crate::models::messages::{Quote, Range, Told};
 use crate::services::auth;
 use crate::services::chat::{Chat, Draft, Opened};
 
@@ -33,9 +33,11 @@ pub struct SummaryView {
     last_seq: i64,
     /// How far the caller has read.
     read_seq: i64,
-    /// Messages of others after that.
+    /// Messages of others after that, lines of the platform not counted.
     unread: i64,
     updated_at: Timestamp,
+    /// The newest message that is still there.
+    preview: Option<Quote>,
     members: Vec<NameView>,
 }
 
@@ -47,8 +49,8 @@ pub struct NameView {
     name: String,
 }
 
-impl From<Summary> for SummaryView {
-    fn from(s: Summary) -> Self {
+impl From<(Summary, Option<Quote>)> for SummaryView {
+    fn from((s, preview): (Summary, Option<Quote>)) -> Self {
         let names = s.member_ids.into_iter().zip(s.member_names);
         Self {
             id: s.id,
@@ -58,6 +60,7 @@ impl From<Summary> for SummaryView {
             read_seq: s.read_seq,
             unread: s.unread,
             updated_at: s.updated_at,
+            preview,
             members: names.map(|(user_id, name)| NameView { user_id, name }).collect(),
         }
     }
@@ -81,6 +84,10 @@ pub async fn list(
 #[serde(rename_all = "camelCase")]
 pub struct ConversationView {
     id: Uuid,
+    /// `direct` or `group`.
+    kind: String,
+    title: Option<String>,
+    /// Seq of the newest message or change.
     last_seq: i64,
     members: Vec<MemberView>,
 }
@@ -92,26 +99,35 @@ pub struct MemberView {
     user_id: Uuid,
     first_name: String,
     last_name: String,
+    /// `owner`, `admin` or `member`.
+    role: String,
     delivered_seq: i64,
-    read_seq: i64,
+    /// Not there for others who keep it to themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_seq: Option<i64>,
 }
 
-impl From<Member> for MemberView {
-    fn from(m: Member) -> Self {
+impl MemberView {
+    /// The member as `viewer` sees them.
+    pub fn of(m: Member, viewer: Uuid) -> Self {
+        let shown = m.marks.shown(m.private && m.user_id != viewer);
         Self {
             user_id: m.user_id,
             first_name: m.first_name,
             last_name: m.last_name,
-            delivered_seq: m.marks.delivered,
-            read_seq: m.marks.read,
+            role: m.role.as_str().to_owned(),
+            delivered_seq: shown.delivered,
+            read_seq: shown.read,
         }
     }
 }
 
-impl From<Opened> for ConversationView {
-    fn from(o: Opened) -> Self {
-        let members = o.members.into_iter().map(MemberView::from).collect();
-        Self { id: o.id, last_seq: o.head, members }
+impl ConversationView {
+    /// The conversation as `viewer` sees it.
+    pub fn of(id: Uuid, loaded: Loaded, viewer: Uuid) -> Self {
+        let Loaded { kind, title, head, members, .. } = loaded;
+        let members = members.into_iter().map(|m| MemberView::of(m, viewer)).collect();
+        Self { id, kind, title, last_seq: head, members }
     }
 }
 
@@ -132,7 +148,8 @@ pub struct NewConversation {
 pub async fn create(chat: web::Data<Chat>, once: Once<NewConversation>) -> ApiResult<Reply> {
     once.run(|caller, new| async move {
         let opened = chat.open(&caller, new.user_id).await?;
-        let (is_new, view) = (opened.is_new, ConversationView::from(opened));
+        let Opened { id, loaded, is_new } = opened;
+        let view = ConversationView::of(id, loaded, caller.user_id);
         if is_new { Reply::created(view) } else { Reply::ok(view) }
     })
     .await
@@ -143,7 +160,7 @@ pub async fn create(chat: web::Data<Chat>, once: Once<NewConversation>) -> ApiRe
     params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<ConversationView>)),
     security(("bearer" = [])))]
 pub async fn show(chat: web::Data<Chat>, caller: Caller, id: web::Path<Uuid>) -> ApiResult<Reply> {
-    Reply::ok(ConversationView::from(chat.find(&caller, *id).await?))
+    Reply::ok(ConversationView::of(*id, chat.find(&caller, *id).await?, caller.user_id))
 }
 
 /// Which part of a conversation.
@@ -161,12 +178,7 @@ pub struct HistoryQuery {
 
 impl HistoryQuery {
     /// Reads it, for REST and the socket alike.
-    pub async fn read(
-        &self,
-        chat: &Chat,
-        caller: &auth::Caller,
-        id: Uuid,
-    ) -> ApiResult<Vec<Message>> {
+    pub async fn read(&self, chat: &Chat, caller: &auth::Caller, id: Uuid) -> ApiResult<Vec<Told>> {
         let range = match (self.before, self.after) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::field("before", "does not go with after").into());
@@ -187,7 +199,7 @@ impl HistoryQuery {
 /// Messages of a conversation.
 #[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "chat",
     params(("id" = Uuid, Path), HistoryQuery),
-    responses((status = 200, body = Envelope<Vec<Message>>)), security(("bearer" = [])))]
+    responses((status = 200, body = Envelope<Vec<Told>>)), security(("bearer" = [])))]
 pub async fn history(
     chat: web::Data<Chat>,
     caller: Caller,
@@ -213,7 +225,7 @@ pub struct NewMessage {
 
 impl NewMessage {
     /// Sends it, for REST and the socket alike.
-    pub async fn send(self, chat: &Chat, caller: &auth::Caller, id: Uuid) -> Result<Message> {
+    pub async fn send(self, chat: &Chat, caller: &auth::Caller, id: Uuid) -> Result<Told> {
         let draft = Draft {
             client_id: self.client_id,
             kind: self.kind.unwrap_or_else(|| "text".to_owned()),
@@ -227,7 +239,7 @@ impl NewMessage {
 /// Sends a message. Answered after the commit.
 #[utoipa::path(post, path = "/v1/conversations/{id}/messages", tag = "chat",
     params(("id" = Uuid, Path)), request_body = NewMessage,
-    responses((status = 201, body = Envelope<Message>)), security(("bearer" = [])))]
+    responses((status = 201, body = Envelope<Told>)), security(("bearer" = [])))]
 pub async fn send(
     chat: web::Data<Chat>,
     id: web::Path<Uuid>,

@@ -12,7 +12,7 @@ use super::calendars::{SlotsQuery, find_slots};
 use super::conversations::{HistoryQuery, NewMessage};
 use super::error::{self, ApiError};
 use super::notifications::WhichBody;
-use crate::actors::conversation::Receipt;
+use crate::actors::conversation_receipts::Receipt;
 use crate::actors::error::{Error, Result};
 use crate::actors::protocol::WireError;
 use crate::actors::session::{Identity, SocketOps};
@@ -104,7 +104,7 @@ impl Ops {
 
     async fn send(&self, caller: &Caller, mut data: Value) -> Result<Value> {
         let id = take_id(&mut data, "conversationId")?;
-        let sent = parse_value::<NewMessage>(data)?.send(&self.chat, caller, id).await?;
+        let sent = parse_value::<NewMessage>(data)?.send(&self.chat, caller, id).await?.message;
         Ok(json!({ "messageId": sent.id, "seq": sent.seq, "createdAt": sent.created_at }))
     }
 

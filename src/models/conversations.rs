@@ -1,14 +1,15 @@
 //! Conversations, their members and how far each has read.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Conn;
+use super::messages::{self, Quote};
 use super::schema::{bookings, conversation_members, conversations, practitioners, users};
-use crate::domain::chat::Watermarks;
+use crate::domain::chat::{MemberRole, Shown, Watermarks};
 
 /// The key that makes the conversation of a pair unique, whoever opens it.
 pub fn direct_key(a: Uuid, b: Uuid) -> String {
@@ -61,43 +62,76 @@ pub struct Member {
     pub user_id: Uuid,
     pub first_name: String,
     pub last_name: String,
+    pub role: MemberRole,
     pub marks: Watermarks,
+    /// Whether others are not to learn how far they have read.
+    pub private: bool,
 }
 
-/// A conversation's head and members; `None` when there is no such conversation.
-pub async fn load(conn: &mut Conn, id: Uuid) -> QueryResult<Option<(i64, Vec<Member>)>> {
-    let Some(head) = conversations::table
+/// A conversation and who is in it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// `direct` or `group`.
+    pub kind: String,
+    pub title: Option<String>,
+    /// The seq of its newest message or change.
+    pub head: i64,
+    /// The seq of the newest change of members.
+    pub members_seq: i64,
+    pub members: Vec<Member>,
+}
+
+impl Loaded {
+    /// The member `user_id`, if they are one.
+    pub fn member(&self, user_id: Uuid) -> Option<&Member> {
+        self.members.iter().find(|m| m.user_id == user_id)
+    }
+}
+
+/// A conversation with its members, who came first first; `None` when there is no such
+/// conversation. The members are at least as new as `members_seq`.
+pub async fn load(conn: &mut Conn, id: Uuid) -> QueryResult<Option<Loaded>> {
+    use conversation_members as m;
+    let found: Option<(String, Option<String>, i64, i64)> = conversations::table
         .find(id)
-        .select(conversations::last_seq)
-        .first::<i64>(conn)
+        .select((
+            conversations::kind,
+            conversations::title,
+            conversations::last_seq,
+            conversations::members_seq,
+        ))
+        .first(conn)
         .await
-        .optional()?
-    else {
-        return Ok(None);
-    };
-    let rows: Vec<(Uuid, String, String, i64, i64)> = conversation_members::table
+        .optional()?;
+    let Some((kind, title, head, members_seq)) = found else { return Ok(None) };
+    let rows: Vec<(Uuid, String, String, bool, String, i64, i64, i64)> = m::table
         .inner_join(users::table)
-        .filter(conversation_members::conversation_id.eq(id))
-        .order(conversation_members::joined_at)
+        .filter(m::conversation_id.eq(id))
+        .order((m::joined_at, m::user_id))
         .select((
             users::id,
             users::first_name,
             users::last_name,
-            conversation_members::delivered_seq,
-            conversation_members::read_seq,
+            users::read_receipts,
+            m::role,
+            m::delivered_seq,
+            m::received_seq,
+            m::read_seq,
         ))
         .load(conn)
         .await?;
     let members = rows
         .into_iter()
-        .map(|(user_id, first_name, last_name, delivered, read)| Member {
+        .map(|(user_id, first_name, last_name, receipts, role, delivered, received, read)| Member {
             user_id,
             first_name,
             last_name,
-            marks: Watermarks { delivered, read },
+            role: MemberRole::parse(&role).unwrap_or(MemberRole::Member),
+            marks: Watermarks { delivered, received, read },
+            private: !receipts,
         })
         .collect();
-    Ok(Some((head, members)))
+    Ok(Some(Loaded { kind, title, head, members_seq, members }))
 }
 
 /// Whether `user_id` is a member.
@@ -120,51 +154,115 @@ pub struct Advanced {
     pub unread: i64,
     /// Whether a watermark moved at all.
     pub moved: bool,
+    /// What others saw before, and what they see now.
+    pub shown: (Shown, Shown),
 }
 
-/// Moves a member's watermarks forward (never back, never past the head); `None` when the user is
-/// no member.
+#[derive(QueryableByName)]
+struct Marks {
+    #[diesel(sql_type = BigInt)]
+    last_seq: i64,
+    #[diesel(sql_type = BigInt)]
+    delivered_seq: i64,
+    #[diesel(sql_type = BigInt)]
+    received_seq: i64,
+    #[diesel(sql_type = BigInt)]
+    read_seq: i64,
+    #[diesel(sql_type = Bool)]
+    read_receipts: bool,
+}
+
+/// Moves a member's watermarks forward (never back, never past the head) by `step`, which is given
+/// them, the head, and whether the member reads in private; `None` when the user is no member.
 pub async fn advance(
     conn: &mut Conn,
     id: Uuid,
     user_id: Uuid,
-    step: impl FnOnce(Watermarks, i64) -> Watermarks + Send,
+    step: impl FnOnce(Watermarks, i64, bool) -> Watermarks + Send,
 ) -> QueryResult<Option<Advanced>> {
-    let Some(head) = head(conn, id).await? else { return Ok(None) };
-    let row: Option<(i64, i64)> = conversation_members::table
-        .find((id, user_id))
-        .select((conversation_members::delivered_seq, conversation_members::read_seq))
-        .for_update()
-        .first(conn)
-        .await
-        .optional()?;
-    let Some((delivered, read)) = row else { return Ok(None) };
-    let before = Watermarks { delivered, read };
-    let marks = step(before, head);
+    let row: Option<Marks> = diesel::sql_query(
+        "SELECT c.last_seq, m.delivered_seq, m.received_seq, m.read_seq, u.read_receipts
+           FROM conversation_members m
+           JOIN conversations c ON c.id = m.conversation_id JOIN users u ON u.id = m.user_id
+          WHERE m.conversation_id = $1 AND m.user_id = $2 FOR UPDATE OF m",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<SqlUuid, _>(user_id)
+    .get_result(conn)
+    .await
+    .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    let (delivered, received, read) = (row.delivered_seq, row.received_seq, row.read_seq);
+    let before = Watermarks { delivered, received, read };
+    let private = !row.read_receipts;
+    let marks = step(before, row.last_seq, private);
     let moved = marks != before;
     if moved {
         diesel::update(conversation_members::table.find((id, user_id)))
             .set((
                 conversation_members::delivered_seq.eq(marks.delivered),
+                conversation_members::received_seq.eq(marks.received),
                 conversation_members::read_seq.eq(marks.read),
             ))
             .execute(conn)
             .await?;
     }
     let unread = unread(conn, id, user_id, marks.read).await?;
-    Ok(Some(Advanced { marks, unread, moved }))
+    let shown = (before.shown(private), marks.shown(private));
+    Ok(Some(Advanced { marks, unread, moved, shown }))
 }
 
-/// How many messages of others come after `read`.
+/// How many messages come after `read` that somebody else wrote and that are still there. Lines of
+/// the platform do not count: what they say was notified.
 async fn unread(conn: &mut Conn, id: Uuid, user_id: Uuid, read: i64) -> QueryResult<i64> {
     use super::schema::messages;
     messages::table
         .filter(messages::conversation_id.eq(id))
         .filter(messages::seq.gt(read))
         .filter(messages::sender_id.is_distinct_from(user_id))
+        .filter(messages::deleted_at.is_null())
+        .filter(messages::message_type.ne("system"))
         .count()
         .get_result(conn)
         .await
+}
+
+/// Where a conversation is, for each of its members.
+#[derive(Debug)]
+pub struct Heads {
+    /// The seq of its newest message or change.
+    pub head: i64,
+    /// The newest message that is still there.
+    pub preview: Option<Quote>,
+    pub members: Vec<MemberHead>,
+}
+
+/// Where one member is.
+#[derive(Debug, QueryableByName)]
+pub struct MemberHead {
+    #[diesel(sql_type = SqlUuid)]
+    pub user_id: Uuid,
+    #[diesel(sql_type = BigInt, column_name = read_seq)]
+    pub read: i64,
+    #[diesel(sql_type = BigInt)]
+    pub unread: i64,
+}
+
+/// Where conversation `id` is. Its cost grows with what is unread.
+pub async fn heads(conn: &mut Conn, id: Uuid) -> QueryResult<Heads> {
+    let head = head(conn, id).await?.unwrap_or(0);
+    let preview = messages::previews(conn, &[id]).await?.remove(&id);
+    let members = diesel::sql_query(
+        "SELECT m.user_id, m.read_seq,
+                (SELECT count(*) FROM messages x WHERE x.conversation_id = m.conversation_id
+                    AND x.seq > m.read_seq AND x.sender_id IS DISTINCT FROM m.user_id
+                    AND x.deleted_at IS NULL AND x.message_type <> 'system') AS unread
+           FROM conversation_members m WHERE m.conversation_id = $1",
+    )
+    .bind::<SqlUuid, _>(id)
+    .load(conn)
+    .await?;
+    Ok(Heads { head, preview, members })
 }
 
 /// A line of the conversation list.
@@ -205,7 +303,8 @@ pub async fn list(
     let rows = diesel::sql_query(
         "SELECT c.id, c.kind, c.title, c.last_seq, m.read_seq, c.updated_at,
                 (SELECT count(*) FROM messages x WHERE x.conversation_id = c.id
-                    AND x.seq > m.read_seq AND x.sender_id IS DISTINCT FROM $1) AS unread,
+                    AND x.seq > m.read_seq AND x.sender_id IS DISTINCT FROM $1
+                    AND x.deleted_at IS NULL AND x.message_type <> 'system') AS unread,
                 (SELECT array_agg(o.user_id ORDER BY o.joined_at, o.user_id)
                    FROM conversation_members o WHERE o.conversation_id = c.id) AS member_ids,
                 (SELECT array_agg(u.first_name || ' ' || u.last_name ORDER BY o.joined_at, o.user_id)

@@ -7,6 +7,7 @@ pub mod calendar_commit;
 pub mod calendar_feeds;
 pub mod calendars;
 pub mod catalogue;
+pub mod conversation_events;
 pub mod conversations;
 pub mod devices;
 pub mod external_calendars;

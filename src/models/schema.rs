@@ -104,12 +104,37 @@ diesel::table! {
 }
 
 diesel::table! {
+    booking_lines (booking_id, version) {
+        booking_id -> Uuid,
+        version -> Int8,
+        conversation_id -> Uuid,
+        action -> Varchar,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    conversation_events (conversation_id, seq) {
+        conversation_id -> Uuid,
+        seq -> Int8,
+        event -> Varchar,
+        message_id -> Nullable<Uuid>,
+        actor_id -> Nullable<Uuid>,
+        data -> Jsonb,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     conversation_members (conversation_id, user_id) {
         conversation_id -> Uuid,
         user_id -> Uuid,
         delivered_seq -> Int8,
         read_seq -> Int8,
         joined_at -> Timestamptz,
+        role -> Varchar,
+        muted_until -> Nullable<Timestamptz>,
+        received_seq -> Int8,
     }
 }
 
@@ -123,6 +148,7 @@ diesel::table! {
         created_by -> Nullable<Uuid>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        members_seq -> Int8,
     }
 }
 
@@ -188,6 +214,30 @@ diesel::table! {
         attachments -> Jsonb,
         reply_to -> Nullable<Uuid>,
         created_at -> Timestamptz,
+        edited_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+        booking_id -> Nullable<Uuid>,
+        system_event -> Nullable<Varchar>,
+    }
+}
+
+diesel::table! {
+    message_reactions (message_id, user_id, emoji) {
+        message_id -> Uuid,
+        user_id -> Uuid,
+        emoji -> Varchar,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    message_versions (message_id, version) {
+        message_id -> Uuid,
+        version -> Int4,
+        content -> Text,
+        attachments -> Jsonb,
+        actor_id -> Nullable<Uuid>,
+        replaced_at -> Timestamptz,
     }
 }
 
@@ -417,6 +467,7 @@ diesel::table! {
         phone_verified -> Bool,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        read_receipts -> Bool,
     }
 }
 
@@ -477,6 +528,10 @@ diesel::joinable!(conversation_members -> users (user_id));
 diesel::joinable!(conversation_members -> conversations (conversation_id));
 diesel::joinable!(messages -> users (sender_id));
 diesel::joinable!(messages -> conversations (conversation_id));
+diesel::joinable!(message_reactions -> messages (message_id));
+diesel::joinable!(message_versions -> messages (message_id));
+diesel::joinable!(conversation_events -> conversations (conversation_id));
+diesel::joinable!(booking_lines -> bookings (booking_id));
 diesel::joinable!(user_channels -> users (user_id));
 diesel::joinable!(user_events -> users (user_id));
 diesel::joinable!(notifications -> users (user_id));
@@ -490,16 +545,20 @@ diesel::allow_tables_to_appear_in_same_query!(
     audit_log,
     blocked_times,
     booking_events,
+    booking_lines,
     bookings,
     calendar_changes,
     calendar_feeds,
     calendars,
+    conversation_events,
     conversation_members,
     conversations,
     devices,
     group_sessions,
     external_calendars,
     idempotency_keys,
+    message_reactions,
+    message_versions,
     messages,
     notification_preferences,
     notifications,

@@ -6,14 +6,15 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::conversation::{Acknowledge, Conversations, Receipt, Send, TypingChanged};
+use crate::actors::conversation::{Conversations, Send, TypingChanged};
+use crate::actors::conversation_receipts::{Acknowledge, Receipt};
 use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
 use crate::domain::channel::Channel;
 use crate::domain::chat::parse_sendable;
 use crate::domain::refusal::Refusal;
-use crate::models::conversations::{self, Advanced, Member, Summary};
-use crate::models::messages::{self, Message, Range};
+use crate::models::conversations::{self, Advanced, Loaded, Summary};
+use crate::models::messages::{self, Quote, Range, Told};
 use crate::models::pool::Pool;
 use crate::models::users;
 
@@ -32,12 +33,13 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct Opened {
     pub id: Uuid,
-    /// The seq of its newest message.
-    pub head: i64,
-    pub members: Vec<Member>,
+    pub loaded: Loaded,
     /// Whether it did not exist before.
     pub is_new: bool,
 }
+
+/// A conversation in the list, and its newest message.
+pub type Line = (Summary, Option<Quote>);
 
 /// Chat.
 pub struct Chat {
@@ -68,37 +70,46 @@ impl Chat {
                 conversations::open_direct(conn, Uuid::now_v7(), me, other).await
             })
             .await?;
-        let (head, members) =
+        let loaded =
             conversations::load(&mut conn, id).await?.ok_or(Refusal::NotFound("conversation"))?;
         if is_new {
-            let data = json!({ "conversationId": id, "lastSeq": head });
-            for member in &members {
+            let data = json!({
+                "conversationId": id, "lastSeq": loaded.head, "readSeq": 0, "unread": 0,
+                "preview": null,
+            });
+            for member in &loaded.members {
                 let inbox = Channel::User(member.user_id);
                 self.fanout.publish_ephemeral(inbox, "conversation:updated", &data);
             }
         }
-        Ok(Opened { id, head, members, is_new })
+        Ok(Opened { id, loaded, is_new })
     }
 
     /// A conversation of the caller; any other is `NotFound`.
-    pub async fn find(&self, caller: &Caller, id: Uuid) -> Result<Opened> {
+    pub async fn find(&self, caller: &Caller, id: Uuid) -> Result<Loaded> {
         let mut conn = self.pool.get().await?;
         let found = conversations::load(&mut conn, id).await?;
-        let (head, members) = found
-            .filter(|(_, members)| members.iter().any(|m| m.user_id == caller.user_id))
-            .ok_or(Refusal::NotFound("conversation"))?;
-        Ok(Opened { id, head, members, is_new: false })
+        let found = found.filter(|loaded| loaded.member(caller.user_id).is_some());
+        Ok(found.ok_or(Refusal::NotFound("conversation"))?)
     }
 
     /// A page of the caller's conversations, the one written to last first.
-    pub async fn list(&self, caller: &Caller, page: Page) -> Result<(Vec<Summary>, i64)> {
+    pub async fn list(&self, caller: &Caller, page: Page) -> Result<(Vec<Line>, i64)> {
         let mut conn = self.pool.get().await?;
-        Ok(conversations::list(&mut conn, caller.user_id, page.limit, page.offset()).await?)
+        let (rows, total) =
+            conversations::list(&mut conn, caller.user_id, page.limit, page.offset()).await?;
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let mut previews = messages::previews(&mut conn, &ids).await?;
+        let lines = rows.into_iter().map(|row| {
+            let preview = previews.remove(&row.id);
+            (row, preview)
+        });
+        Ok((lines.collect(), total))
     }
 
     /// Sends a message; the answer comes after the commit, and is the same for ever for the same
     /// client id.
-    pub async fn send(&self, caller: &Caller, id: Uuid, draft: Draft) -> Result<Message> {
+    pub async fn send(&self, caller: &Caller, id: Uuid, draft: Draft) -> Result<Told> {
         let kind = parse_sendable(&draft.kind, &draft.content)?;
         if let Some(reply_to) = draft.reply_to {
             let mut conn = self.pool.get().await?;
@@ -111,12 +122,14 @@ impl Chat {
             }
         }
         let send = Send {
-            sender_id: caller.user_id,
+            sender_id: Some(caller.user_id),
             client_id: draft.client_id,
             kind,
             content: draft.content,
             attachments: Value::Array(Vec::new()),
             reply_to: draft.reply_to,
+            booking_id: None,
+            system_event: None,
         };
         self.conversations.ask(id, send).await
     }
@@ -128,12 +141,13 @@ impl Chat {
         id: Uuid,
         range: Range,
         limit: i64,
-    ) -> Result<Vec<Message>> {
+    ) -> Result<Vec<Told>> {
         let mut conn = self.pool.get().await?;
         if !conversations::is_member(&mut conn, id, caller.user_id).await? {
             return Err(Refusal::NotFound("conversation").into());
         }
-        Ok(messages::page(&mut conn, id, range, limit).await?)
+        let rows = messages::page(&mut conn, id, range, limit).await?;
+        Ok(messages::tell(&mut conn, rows).await?)
     }
 
     /// Acknowledges everything up to `seq`; also cancels pushes about it.

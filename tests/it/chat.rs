@@ -213,7 +213,11 @@ async fn receipts_and_echoes_reach_everybody_else() {
         assert_eq!(event["data"]["message"]["senderId"], pair.a.id);
     }
     let told = inbox.event("conversation:updated").await;
-    assert_eq!(told["data"], json!({ "conversationId": pair.id, "lastSeq": 1 }));
+    let preview = told["data"]["preview"].clone();
+    let expected = json!({ "conversationId": pair.id, "lastSeq": 1, "readSeq": 0, "unread": 1,
+        "preview": preview });
+    assert_eq!(told["data"], expected);
+    assert_eq!((&preview["content"], &preview["seq"]), (&json!("hi"), &json!(1)));
     reader.ok("message:received", pair.ack(1)).await;
     reader.ok("message:read", pair.ack(1)).await;
     for socket in [&mut phone, &mut laptop] {
