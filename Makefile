@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup build run demo tour test fmt lint unit k6 clean clean-data \
 	load-smoke load-connect load-chat load-availability load-booking \
-	bench-bookings bench-slots bench-refusals
+	bench-bookings bench-slots bench-refusals bench-fanout bench-slow
 
 # Where rustup puts cargo, for shells that have not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -90,6 +90,12 @@ bench-slots: setup ## Benchmark: slot queries over a calendar with 10,000 bookin
 
 bench-refusals: setup ## Benchmark: 10,000 requests for one slot
 	@cargo bench $(LOCKED) --bench hub -- refusals
+
+bench-fanout: setup ## Benchmark: sockets, beside a server that only writes (TOOLS=folder of both tools)
+	@cargo bench $(LOCKED) --bench hub -- fanout $(if $(TOOLS),--tools '$(TOOLS)')
+
+bench-slow: setup ## Benchmark: 1,000 sockets that never read, and what others feel of them
+	@cargo bench $(LOCKED) --bench hub -- slow
 
 clean-data: ## Delete DATA_DIR: database, keys, demo data (refused while a hub runs there)
 	@sh scripts/clean-data "$(DATA_DIR)"

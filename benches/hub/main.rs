@@ -7,9 +7,11 @@
 
 mod bookings;
 mod client;
+mod fanout;
 mod load;
 mod refusals;
 mod slots;
+mod slow;
 mod world;
 
 use std::time::Duration;
@@ -47,6 +49,10 @@ enum What {
     Bookings(bookings::Options),
     /// Slot queries over 31 days of a calendar with 10,000 future bookings.
     Slots(slots::Options),
+    /// Memory per idle socket and time per delivery, beside a server that only writes.
+    Fanout(fanout::Options),
+    /// Sockets that never read, and what others feel of them.
+    Slow(slow::Options),
     /// Ten thousand requests for one slot.
     Refusals(refusals::Options),
 }
@@ -60,6 +66,8 @@ async fn main() {
             What::Bookings(options) => bookings::run(&options, &setup).await,
             What::Slots(options) => slots::run(&options, &setup).await,
             What::Refusals(options) => refusals::run(&options, &setup).await,
+            What::Fanout(options) => fanout::run(&options, &setup).await,
+            What::Slow(options) => slow::run(&options, &setup).await,
         }
     };
     tokio::select! {

@@ -99,6 +99,11 @@ impl World {
         }
     }
 
+    /// The hub's process.
+    pub fn pid(&self) -> u32 {
+        self.hub.0.id()
+    }
+
     /// The hub's log.
     pub fn log(&self) -> PathBuf {
         self.dir.path().join("hub.log")

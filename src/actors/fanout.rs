@@ -3,6 +3,7 @@
 //! An event becomes bytes once. It crosses to each HTTP worker once, where that worker's
 //! switchboard hands a reference to each of its sockets.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,8 +12,10 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::merge;
+use super::outbox::MergeKey;
 use super::protocol;
-use super::switchboard::{Deliver, Revoke, Shutdown, Switchboard};
+use super::switchboard::{Deliver, Heads, Quiet, Revoke, Shutdown, Switchboard};
 use crate::bus::{Bus, Envelope};
 use crate::domain::channel::Channel;
 use crate::models::calendar_commit::StoredEvent;
@@ -23,6 +26,8 @@ pub struct Event {
     pub channel: Channel,
     /// Place in the channel's history; `None` for what is not kept.
     pub seq: Option<i64>,
+    /// The state that it tells, if a newer event makes it needless.
+    pub state: Option<MergeKey>,
     /// The whole WebSocket frame.
     pub frame: Bytes,
 }
@@ -83,17 +88,24 @@ impl Fanout {
     /// Tells everybody of something that is not kept: who is not listening misses it.
     pub fn publish_ephemeral(&self, channel: Channel, event: &str, data: &Value) {
         let at = super::now().to_string();
-        self.publish(channel, None, &protocol::event(event, channel, None, &at, data));
+        let text = protocol::event(event, channel, None, &at, data);
+        self.hand_over(channel, None, merge::key(channel, event, data), &text);
+        self.bus.publish(&Envelope::Event { channel, seq: None, text });
     }
 
     fn publish(&self, channel: Channel, seq: Option<i64>, text: &str) {
-        self.deliver(channel, seq, text);
+        self.hand_over(channel, seq, None, text);
         self.bus.publish(&Envelope::Event { channel, seq, text: text.to_owned() });
     }
 
-    /// Hands an event to the sockets of this node alone.
+    /// Hands an event of another node to the sockets of this node.
     pub fn deliver(&self, channel: Channel, seq: Option<i64>, text: &str) {
-        let event = Arc::new(Event { channel, seq, frame: protocol::text_frame(text) });
+        let state = if seq.is_none() { merge::key_in(channel, text) } else { None };
+        self.hand_over(channel, seq, state, text);
+    }
+
+    fn hand_over(&self, channel: Channel, seq: Option<i64>, state: Option<MergeKey>, text: &str) {
+        let event = Arc::new(Event { channel, seq, state, frame: protocol::text_frame(text) });
         self.each(|line| {
             if line.board.try_send(Deliver(event.clone())).is_err() && event.seq.is_some() {
                 line.missed.store(true, Ordering::Release);
@@ -124,6 +136,30 @@ impl Fanout {
             // A board that is gone has no sockets left to tell.
             let _ = line.board.send(Shutdown).await;
         }
+    }
+
+    /// The durable channels that sockets follow here and that nothing was heard of since the last
+    /// call, each with the seq that the socket farthest behind is at.
+    pub async fn quiet_channels(&self) -> Vec<(Channel, i64)> {
+        let boards = self.boards.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: HashMap<Channel, i64> = HashMap::new();
+        for line in boards {
+            // A board that is gone has no sockets left.
+            for (channel, seq) in line.board.send(Quiet).await.unwrap_or_default() {
+                all.entry(channel).and_modify(|known| *known = seq.min(*known)).or_insert(seq);
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Says how far channels are in PostgreSQL: sockets that are not as far read what they missed.
+    pub fn tell_heads(&self, heads: Vec<(Channel, i64)>) {
+        let heads: Arc<[_]> = heads.into();
+        self.each(|line| {
+            if line.board.try_send(Heads(heads.clone())).is_err() {
+                line.missed.store(true, Ordering::Release);
+            }
+        });
     }
 
     fn each(&self, f: impl Fn(&Line)) {

@@ -1,130 +1,275 @@
-//! One socket's outgoing queue, counted in bytes.
+//! One socket's way out: its outbox, and the connection that it is written to.
 //!
-//! Shared between the worker's switchboard, which pushes, and the socket's response stream, which
-//! drains it into the connection whenever the peer reads. A peer that does not read fills it:
-//! at half, what is not kept is dropped; full, the socket is closed with 4001 and resumes later.
+//! Whoever has something for a socket pushes it here: the worker's switchboard, and the socket's
+//! own actor. The worker's [`Outlet`] then writes it; no task of the socket is woken for that. A
+//! connection that takes no more is left to the socket's response stream, which waits for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use actix::Recipient;
+use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
 use uuid::Uuid;
 
+use super::outbox::Outbox;
 use super::protocol::Close;
+use super::switchboard::CatchUp;
+use super::wire::Tap;
+use crate::domain::channel::Channel;
 
-/// Bytes that may wait on one socket.
-pub const CAPACITY: usize = 256 * 1024;
-/// Bytes that leave in one write.
-const WRITE: usize = 16 * 1024;
+pub use super::outbox::{CAPACITY, Kind};
 
-/// What may happen to a frame when its socket is slow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An answer or a durable event: it is sent, or the socket is closed.
-    Kept,
-    /// Typing, presence: dropped when the queue is half full.
-    Ephemeral,
+/// How long a peer has to take the close frame.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Sockets that are written to before the worker does something else.
+const TURN: usize = 32;
+
+/// The sockets of one worker that have something to write, in the order in which they got it.
+#[derive(Default)]
+pub struct Outlet {
+    ready: RefCell<VecDeque<Rc<Line>>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Outlet {
+    fn add(&self, line: Rc<Line>) {
+        self.ready.borrow_mut().push_back(line);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Writes what comes, for ever.
+    pub async fn run(self: Rc<Self>) {
+        loop {
+            poll_fn(|cx| {
+                if self.ready.borrow().is_empty() {
+                    self.waker.set(Some(cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            for _ in 0..TURN {
+                let Some(line) = self.ready.borrow_mut().pop_front() else { break };
+                line.take_turn();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// How a line stands to its connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Nothing waits.
+    #[default]
+    Idle,
+    /// It is the outlet's turn.
+    Queued,
+    /// The connection takes no more: the response stream's turn.
+    Blocked,
+    /// Nothing is written any more.
+    Ended,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Bytes>,
-    bytes: usize,
+    outbox: Outbox,
+    flow: Flow,
+    tap: Option<Rc<Tap>>,
     closing: Option<Close>,
+    /// Set when a socket closes: how long its peer is waited for.
+    farewell: Option<Pin<Box<Sleep>>>,
     session: Option<Uuid>,
+    /// Of the response stream.
     waker: Option<Waker>,
+    /// How the socket is told to read from PostgreSQL.
+    catch_up: Option<Recipient<CatchUp>>,
+    /// The channels that the socket follows, and where it stands in the board's list of each.
+    places: Vec<(Channel, usize)>,
 }
 
-/// The queue of one socket. Lives on the worker's thread, like everything that touches it.
-#[derive(Default)]
-pub struct Line(RefCell<State>);
+/// The way out of one socket. Lives on the worker's thread, like everything that touches it.
+pub struct Line {
+    outlet: Rc<Outlet>,
+    state: RefCell<State>,
+}
 
 impl Line {
+    /// A line that writes to `tap`. Without one it only gathers, which is what tests need.
+    pub fn new(outlet: Rc<Outlet>, tap: Option<Rc<Tap>>) -> Rc<Self> {
+        let state = RefCell::new(State { tap, ..State::default() });
+        Rc::new(Self { outlet, state })
+    }
+
     /// Queues a whole frame. Nothing is queued on a socket that is being closed.
-    pub fn push(&self, frame: Bytes, kind: Kind) {
-        let mut state = self.0.borrow_mut();
-        let after = state.bytes + frame.len();
-        if state.closing.is_some() || (kind == Kind::Ephemeral && after > CAPACITY / 2) {
+    pub fn push(self: &Rc<Self>, frame: Bytes, kind: Kind) {
+        let mut state = self.state.borrow_mut();
+        if state.is_closing() {
             return;
         }
-        // One answer may be larger than the line: it is bounded by its page, and alone.
-        if after > CAPACITY && !state.queue.is_empty() {
-            state.queue = VecDeque::new();
-            state.bytes = 0;
+        if state.outbox.push(frame, kind).is_err() {
             state.closing = Some(Close::SlowConsumer);
+            state.outbox.give_up(Close::SlowConsumer.frame());
+            // To count the time that the peer gets.
+            wake(state);
         } else {
-            state.bytes = after;
-            state.queue.push_back(frame);
+            self.write_soon(state);
         }
-        wake(state);
     }
 
     /// Ends the socket after what is queued; the first reason stands.
-    pub fn close(&self, why: Close) {
-        let mut state = self.0.borrow_mut();
+    pub fn close(self: &Rc<Self>, why: Close) {
+        let mut state = self.state.borrow_mut();
         if state.closing.is_none() {
             state.closing = Some(why);
+            state.outbox.finish(why.frame());
+            wake(state);
+            self.write_soon(self.state.borrow_mut());
         }
-        wake(state);
+    }
+
+    fn write_soon(self: &Rc<Self>, mut state: RefMut<'_, State>) {
+        if state.flow == Flow::Idle {
+            state.flow = Flow::Queued;
+            drop(state);
+            self.outlet.add(self.clone());
+        }
     }
 
     /// Whether the socket is being closed.
     pub fn is_closing(&self) -> bool {
-        self.0.borrow().closing.is_some()
+        self.state.borrow().is_closing()
     }
 
     /// Whether `more` bytes can be queued and leave half of the room to live events.
     pub fn has_room(&self, more: usize) -> bool {
-        let state = self.0.borrow();
-        state.closing.is_none() && (state.queue.is_empty() || state.bytes + more <= CAPACITY / 2)
+        let state = self.state.borrow();
+        !state.is_closing() && state.outbox.has_room(more)
     }
 
     /// Says which session the socket is authenticated with.
     pub fn set_session(&self, session: Uuid) {
-        self.0.borrow_mut().session = Some(session);
+        self.state.borrow_mut().session = Some(session);
     }
 
     /// The session that the socket is authenticated with.
     pub fn session(&self) -> Option<Uuid> {
-        self.0.borrow().session
+        self.state.borrow().session
     }
 
-    /// What to write next: several frames at once, the close frame last. `None` after that.
-    pub fn poll_write(&self, cx: &mut Context<'_>) -> Poll<Written> {
-        let mut state = self.0.borrow_mut();
-        let Some(first) = state.queue.pop_front() else {
-            if let Some(why) = state.closing {
-                return Poll::Ready(Written::Last(why.frame()));
+    /// Says how the socket is told to read from PostgreSQL; the first way stands.
+    pub(super) fn set_catch_up(&self, how: Recipient<CatchUp>) {
+        self.state.borrow_mut().catch_up.get_or_insert(how);
+    }
+
+    /// Tells the socket to read from PostgreSQL; false when it can not even be told.
+    pub(super) fn catch_up(&self, gap: CatchUp) -> bool {
+        let state = self.state.borrow();
+        state.catch_up.as_ref().is_some_and(|how| how.try_send(gap).is_ok())
+    }
+
+    /// Where the socket stands in the board's list of `channel`.
+    pub(super) fn place(&self, channel: Channel) -> Option<usize> {
+        let state = self.state.borrow();
+        state.places.iter().find(|(c, _)| *c == channel).map(|(_, place)| *place)
+    }
+
+    /// Notes where the socket stands in the board's list of `channel`, or that it left it.
+    pub(super) fn set_place(&self, channel: Channel, place: Option<usize>) {
+        let mut state = self.state.borrow_mut();
+        let at = state.places.iter().position(|(c, _)| *c == channel);
+        match (at, place) {
+            (Some(at), None) => {
+                state.places.swap_remove(at);
             }
+            (Some(at), Some(place)) => {
+                if let Some((_, known)) = state.places.get_mut(at) {
+                    *known = place;
+                }
+            }
+            (None, Some(place)) => state.places.push((channel, place)),
+            (None, None) => {}
+        }
+    }
+
+    fn take_turn(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.flow == Flow::Queued {
+            state.write();
+            if state.flow != Flow::Idle {
+                wake(state);
+            }
+        }
+    }
+
+    /// Ready once the last byte is written, or can not be. Writes when the connection takes bytes
+    /// again; must be polled whenever its waker says so.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        state.bytes -= first.len();
-        if state.queue.is_empty() {
-            return Poll::Ready(Written::More(first));
         }
-        let mut batch = BytesMut::with_capacity(WRITE.min(first.len() + state.bytes));
-        batch.extend_from_slice(&first);
-        while batch.len() < WRITE {
-            let Some(frame) = state.queue.pop_front() else { break };
-            state.bytes -= frame.len();
-            batch.extend_from_slice(&frame);
+        while state.flow == Flow::Blocked {
+            let Some(tap) = state.tap.clone() else { break };
+            match tap.poll_ready(cx) {
+                Poll::Ready(Ok(())) => state.write(),
+                Poll::Ready(Err(_)) => state.flow = Flow::Ended,
+                Poll::Pending => break,
+            }
         }
-        Poll::Ready(Written::More(batch.freeze()))
+        if state.closing.is_some() && state.flow != Flow::Ended {
+            let farewell = state.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
+            if farewell.as_mut().poll(cx).is_ready() {
+                state.flow = Flow::Ended;
+            }
+        }
+        if state.flow == Flow::Ended { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Lets go of the connection.
+    pub(super) fn hang_up(&self) {
+        let mut state = self.state.borrow_mut();
+        state.flow = Flow::Ended;
+        state.tap = None;
+        state.waker = None;
+        state.catch_up = None;
     }
 }
 
-/// Bytes for the connection.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Written {
-    /// There may be more.
-    More(Bytes),
-    /// The close frame: nothing comes after it.
-    Last(Bytes),
+impl State {
+    fn is_closing(&self) -> bool {
+        self.closing.is_some() || self.flow == Flow::Ended
+    }
+
+    fn write(&mut self) {
+        let Some(tap) = self.tap.as_ref() else { return };
+        while !self.outbox.is_empty() {
+            match self.outbox.write_with(|frames| tap.try_write(frames)) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.flow = Flow::Blocked;
+                    return;
+                }
+                Err(_) => {
+                    // The dispatcher hears of it, too, and ends.
+                    self.flow = Flow::Ended;
+                    return;
+                }
+            }
+        }
+        self.flow = if self.closing.is_some() { Flow::Ended } else { Flow::Idle };
+    }
 }
 
-fn wake(mut state: std::cell::RefMut<'_, State>) {
+fn wake(mut state: RefMut<'_, State>) {
     let waker = state.waker.take();
     drop(state);
     if let Some(waker) = waker {
@@ -133,60 +278,47 @@ fn wake(mut state: std::cell::RefMut<'_, State>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn drain(line: &Line) -> Vec<Written> {
-        let mut cx = Context::from_waker(Waker::noop());
+impl Line {
+    /// What waits, taken out.
+    pub(super) fn drain(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        while let Poll::Ready(written) = line.poll_write(&mut cx) {
-            let last = matches!(written, Written::Last(_));
-            out.push(written);
-            if last {
-                break;
-            }
+        let mut state = self.state.borrow_mut();
+        while !state.outbox.is_empty() {
+            let taken: Result<(), std::convert::Infallible> = state.outbox.write_with(|frames| {
+                out.extend(frames.iter().flat_map(|frame| frame.iter().copied()));
+                Ok(frames.iter().map(|frame| frame.len()).sum())
+            });
+            taken.unwrap();
         }
         out
     }
+}
 
-    #[test]
-    fn several_frames_leave_in_one_write() {
-        let line = Line::default();
-        line.push(Bytes::from_static(b"ab"), Kind::Kept);
-        line.push(Bytes::from_static(b"cd"), Kind::Kept);
-        assert_eq!(drain(&line), [Written::More(Bytes::from_static(b"abcd"))]);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Rc<Line> {
+        Line::new(Rc::default(), None)
     }
 
     #[test]
-    fn half_full_drops_the_ephemeral_and_full_closes() {
-        let line = Line::default();
-        line.push(Bytes::from(vec![0; CAPACITY / 2]), Kind::Kept);
-        line.push(Bytes::from_static(b"typing"), Kind::Ephemeral);
-        assert_eq!(line.0.borrow().queue.len(), 1);
-        line.push(Bytes::from(vec![0; CAPACITY / 2]), Kind::Kept);
+    fn a_full_line_closes_and_what_comes_late_is_not_queued() {
+        let line = line();
+        line.push(Bytes::from(vec![0; CAPACITY]), Kind::Kept);
         assert!(!line.is_closing());
         line.push(Bytes::from_static(b"x"), Kind::Kept);
-        assert_eq!(drain(&line), [Written::Last(Close::SlowConsumer.frame())]);
-    }
-
-    #[test]
-    fn one_frame_larger_than_the_line_leaves_when_it_is_alone() {
-        let line = Line::default();
-        line.push(Bytes::from(vec![0; CAPACITY * 2]), Kind::Kept);
-        assert!(!line.is_closing());
-        line.push(Bytes::from_static(b"x"), Kind::Kept);
+        line.push(Bytes::from_static(b"late"), Kind::Kept);
         assert!(line.is_closing());
+        assert_eq!(line.drain(), Close::SlowConsumer.frame());
     }
 
     #[test]
     fn what_is_queued_leaves_before_the_close_frame() {
-        let line = Line::default();
+        let line = line();
         line.push(Bytes::from_static(b"bye"), Kind::Kept);
         line.close(Close::Revoked);
         line.push(Bytes::from_static(b"late"), Kind::Kept);
-        assert_eq!(
-            drain(&line),
-            [Written::More(Bytes::from_static(b"bye")), Written::Last(Close::Revoked.frame())]
-        );
+        assert_eq!(line.drain(), [b"bye", &Close::Revoked.frame()[..]].concat());
     }
 }

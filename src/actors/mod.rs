@@ -18,14 +18,18 @@ pub mod error;
 pub mod fanout;
 mod frame_guard;
 pub mod line;
+mod merge;
+pub mod outbox;
 pub mod presence;
 pub mod protocol;
 pub mod replay;
+mod response;
 pub mod session;
 mod session_channels;
 mod session_commands;
 mod subscriptions;
 pub mod switchboard;
+pub mod wire;
 
 /// The time, cut to what PostgreSQL keeps (microseconds), so that a stored instant reads back equal.
 pub fn now() -> jiff::Timestamp {

@@ -2,18 +2,16 @@
 //! work.
 //!
 //! What goes out does not pass through the actor: answers and events are pushed to the socket's
-//! [`Line`], and [`Outgoing`], wrapped around the actor's own byte stream, drains the line
-//! whenever the connection takes bytes. So a peer that does not read costs at most the line's
-//! capacity, and events need no message per socket.
+//! [`Line`], which is written straight into the connection. So a peer that does not read costs at
+//! most the line's capacity, events need no message per socket, and the actor runs on whatever its
+//! peer does.
 //!
 //! Commands are carried out one at a time in their order, which is what makes two `message:send`
 //! in a row arrive in a row.
 
 use std::collections::{HashSet, VecDeque};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
 use actix::{
@@ -23,8 +21,7 @@ use actix::{
 use actix_http::ws::{Codec, Item};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, Message as Frame, ProtocolError, WebsocketContext};
-use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use bytes::BytesMut;
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -32,10 +29,12 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 use super::frame_guard::{FrameGuard, Verdict};
-use super::line::{Line, Written};
+use super::line::Line;
 use super::presence::PresenceBook;
 use super::protocol::{self, Close, Command, WireError};
+use super::response::Response;
 use super::switchboard::SharedBoard;
+use super::wire::Tap;
 use crate::domain::channel::Channel;
 use crate::domain::rate::TokenBucket;
 use crate::domain::refusal::Refusal;
@@ -86,15 +85,18 @@ pub struct SocketWorld {
 
 static NEXT_SOCKET: AtomicU64 = AtomicU64::new(1);
 
-/// Answers the upgrade. `identity` is known when the client sent a bearer token.
+/// Answers the upgrade of the connection that `tap` writes to. `identity` is known when the client sent a bearer token.
 pub fn upgrade(
     world: SocketWorld,
+    tap: Rc<Tap>,
     identity: Option<Identity>,
     req: &HttpRequest,
     payload: web::Payload,
 ) -> std::result::Result<HttpResponse, actix_web::Error> {
     let mut response = ws::handshake_with_protocols(req, &["klearkarma.v1"])?;
-    let line = Rc::new(Line::default());
+    tap.share();
+    let outlet = world.board.borrow().outlet().clone();
+    let line = Line::new(outlet, Some(tap));
     let verdict = Verdict::default();
     let guarded = FrameGuard::new(payload, protocol::MAX_FRAME, verdict.clone());
     let session = Session {
@@ -116,35 +118,7 @@ pub fn upgrade(
     };
     let codec = Codec::new().max_size(protocol::MAX_FRAME);
     let incoming = WebsocketContext::with_codec(session, guarded, codec);
-    Ok(response.streaming(Outgoing { incoming: Box::pin(incoming), line, ended: false }))
-}
-
-/// The response body: what the actor writes itself (pings and pongs), then what its line holds.
-struct Outgoing<S> {
-    incoming: Pin<Box<S>>,
-    line: Rc<Line>,
-    ended: bool,
-}
-
-impl<S: Stream<Item = std::result::Result<Bytes, actix_web::Error>>> Stream for Outgoing<S> {
-    type Item = std::result::Result<Bytes, actix_web::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(Some(next)) = self.incoming.as_mut().poll_next(cx) {
-            return Poll::Ready(Some(next));
-        }
-        match self.line.poll_write(cx) {
-            Poll::Ready(Written::More(bytes)) => Poll::Ready(Some(Ok(bytes))),
-            Poll::Ready(Written::Last(bytes)) => {
-                self.ended = true;
-                Poll::Ready(Some(Ok(bytes)))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    }
+    Ok(response.streaming(Response::new(incoming, line)))
 }
 
 /// One socket.

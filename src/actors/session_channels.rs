@@ -260,14 +260,10 @@ impl Session {
             ctx.run_later(PAUSE, move |session, ctx| session.catch_up(start, ctx));
             return;
         }
-        let pool = self.world.pool.clone();
-        let read = async move {
-            let mut conn = pool.get().await?;
-            Ok(replay::page(&mut conn, channel, since).await?)
-        };
-        ctx.spawn(read.into_actor(self).map(move |page: error::Result<_>, session, ctx| {
+        let read = self.world.board.borrow().replays().page(&self.world.pool, channel, since);
+        ctx.spawn(read.into_actor(self).map(move |page, session, ctx| {
             match page {
-                Ok(page) => session.send_page(start, page, ctx),
+                Ok(page) => session.send_page(start, &page, ctx),
                 Err(e) => {
                     // The client resumes from what it has seen.
                     tracing::warn!("a socket could not catch up: {e:?}");
@@ -277,7 +273,7 @@ impl Session {
         }));
     }
 
-    fn send_page(&mut self, start: Start, page: Vec<(i64, bytes::Bytes)>, ctx: &mut Ctx) {
+    fn send_page(&mut self, start: Start, page: &[(i64, bytes::Bytes)], ctx: &mut Ctx) {
         let Start { channel, ticket, since } = start;
         if !self.world.board.borrow_mut().is_current(channel, &self.line, ticket) {
             // Unsubscribed meanwhile, or subscribed anew from somewhere else.
@@ -290,8 +286,8 @@ impl Session {
                 sent_all = false;
                 break;
             }
-            self.line.push(frame, Kind::Kept);
-            last = seq;
+            self.line.push(frame.clone(), Kind::Kept);
+            last = *seq;
         }
         let done = (last, sent_all && is_end);
         if !self.world.board.borrow_mut().advance(channel, &self.line, ticket, done) {

@@ -13,13 +13,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix::{Actor, Context, Handler, Message, Recipient};
+use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::fanout::Event;
-use super::line::{Kind, Line};
+use super::line::{Kind, Line, Outlet};
 use super::protocol::{self, Close};
+use super::replay::Replays;
 use crate::domain::channel::Channel;
 
 /// Events that may wait at one worker; more are dropped and caught up with.
@@ -50,26 +52,44 @@ enum Cursor {
 
 struct Subscription {
     line: Rc<Line>,
-    catch_up: Recipient<CatchUp>,
     ticket: Ticket,
     cursor: Cursor,
+}
+
+/// Who follows one channel. Each line knows its place in the list.
+struct Followers {
+    list: Vec<Subscription>,
+    /// Something was heard of the channel since its head was last compared with PostgreSQL's.
+    is_stirred: bool,
 }
 
 /// The subscriptions of one worker's sockets.
 #[derive(Default)]
 pub struct Board {
-    channels: HashMap<Channel, Vec<Subscription>>,
+    channels: HashMap<Channel, Followers>,
     last_ticket: Ticket,
     /// Sockets that nobody has authenticated yet: they follow nothing, and a stop must reach them.
     strangers: HashMap<u64, Rc<Line>>,
     /// Sockets that come now are sent elsewhere.
     stopping: bool,
+    outlet: Rc<Outlet>,
+    replays: Rc<Replays>,
 }
 
 /// The board as everything on the worker's thread holds it.
 pub type SharedBoard = Rc<RefCell<Board>>;
 
 impl Board {
+    /// What writes for the sockets of this worker.
+    pub fn outlet(&self) -> &Rc<Outlet> {
+        &self.outlet
+    }
+
+    /// What reads for the sockets of this worker.
+    pub fn replays(&self) -> &Rc<Replays> {
+        &self.replays
+    }
+
     /// Knows the socket `id` before it follows anything.
     pub fn admit(&mut self, id: u64, line: &Rc<Line>) {
         self.strangers.insert(id, line.clone());
@@ -96,9 +116,11 @@ impl Board {
             line.close(Close::ShuttingDown);
         }
         self.last_ticket += 1;
+        line.set_catch_up(catch_up);
         let (line, ticket, cursor) = (line.clone(), self.last_ticket, Cursor::Behind(0));
-        let subscription = Subscription { line, catch_up, ticket, cursor };
-        self.channels.entry(channel).or_default().push(subscription);
+        let followers = self.channels.entry(channel).or_insert_with(Followers::new);
+        line.set_place(channel, Some(followers.list.len()));
+        followers.list.push(Subscription { line, ticket, cursor });
         ticket
     }
 
@@ -109,14 +131,17 @@ impl Board {
 
     /// Ends a subscription; false if there was none.
     pub fn unsubscribe(&mut self, channel: Channel, line: &Rc<Line>) -> bool {
-        let Some(list) = self.channels.get_mut(&channel) else { return false };
-        let before = list.len();
-        list.retain(|s| !Rc::ptr_eq(&s.line, line));
-        let found = list.len() < before;
-        if list.is_empty() {
+        let Some(place) = line.place(channel) else { return false };
+        let Some(followers) = self.channels.get_mut(&channel) else { return false };
+        line.set_place(channel, None);
+        followers.list.swap_remove(place);
+        if let Some(moved) = followers.list.get(place) {
+            moved.line.set_place(channel, Some(place));
+        }
+        if followers.list.is_empty() {
             self.channels.remove(&channel);
         }
-        found
+        true
     }
 
     /// The socket has handed over everything up to `seq`; `read_all` when PostgreSQL had no more.
@@ -153,16 +178,20 @@ impl Board {
 
     /// Hands `event` to every socket that follows its channel.
     pub fn deliver(&mut self, event: &Event) {
-        let Some(list) = self.channels.get_mut(&event.channel) else { return };
-        for s in list {
+        let Some(followers) = self.channels.get_mut(&event.channel) else { return };
+        followers.is_stirred |= event.seq.is_some();
+        let kind = event.state.map_or(Kind::Fleeting, Kind::Newest);
+        // A copy for this worker: its threads would take turns at counting clones of one.
+        let frame = Bytes::copy_from_slice(&event.frame);
+        for s in &mut followers.list {
             let Some(seq) = event.seq else {
-                s.line.push(event.frame.clone(), Kind::Ephemeral);
+                s.line.push(frame.clone(), kind);
                 continue;
             };
             match s.cursor {
                 Cursor::Live(last) if seq == last + 1 => {
                     s.cursor = Cursor::Live(seq);
-                    s.line.push(event.frame.clone(), Kind::Kept);
+                    s.line.push(frame.clone(), Kind::Kept);
                 }
                 Cursor::Live(last) if seq > last => s.fall_behind(event.channel, last, seq),
                 Cursor::Live(_) => {}
@@ -173,8 +202,8 @@ impl Board {
 
     /// Something was dropped on its way here: every durable subscription reads what it missed.
     pub fn catch_up_all(&mut self) {
-        for (channel, list) in self.channels.iter_mut().filter(|(c, _)| c.is_durable()) {
-            for s in list {
+        for (channel, followers) in self.channels.iter_mut().filter(|(c, _)| c.is_durable()) {
+            for s in &mut followers.list {
                 if let Cursor::Live(last) = s.cursor {
                     s.fall_behind(*channel, last, last);
                 }
@@ -182,10 +211,40 @@ impl Board {
         }
     }
 
+    /// The durable channels that nothing was heard of since the last call, each with the seq that
+    /// the live socket farthest behind is at.
+    pub fn quiet(&mut self) -> Vec<(Channel, i64)> {
+        let mut quiet = Vec::new();
+        for (channel, followers) in self.channels.iter_mut().filter(|(c, _)| c.is_durable()) {
+            let live = followers.list.iter().filter_map(|s| match s.cursor {
+                Cursor::Live(seq) => Some(seq),
+                Cursor::Behind(_) => None,
+            });
+            if !std::mem::take(&mut followers.is_stirred)
+                && let Some(seq) = live.min()
+            {
+                quiet.push((*channel, seq));
+            }
+        }
+        quiet
+    }
+
+    /// `channel` is at `head` in PostgreSQL: sockets that are not read what they missed.
+    pub fn see_head(&mut self, channel: Channel, head: i64) {
+        let Some(followers) = self.channels.get_mut(&channel) else { return };
+        for s in &mut followers.list {
+            if let Cursor::Live(last) = s.cursor
+                && last < head
+            {
+                s.fall_behind(channel, last, head);
+            }
+        }
+    }
+
     /// Tells the sockets of `user_id` that belong to one of `sessions` so, then closes them.
     pub fn revoke(&mut self, user_id: Uuid, sessions: &[Uuid]) {
         let channel = Channel::User(user_id);
-        for s in self.channels.get(&channel).into_iter().flatten() {
+        for s in self.channels.get(&channel).map(|f| &f.list).into_iter().flatten() {
             if let Some(id) = s.line.session().filter(|id| sessions.contains(id)) {
                 let data = json!({ "sessionId": id });
                 s.line.push(farewell("session:revoked", channel, &data), Kind::Kept);
@@ -200,10 +259,10 @@ impl Board {
         for line in self.strangers.values() {
             line.close(Close::ShuttingDown);
         }
-        for (channel, list) in &self.channels {
+        for (channel, followers) in &self.channels {
             if let Channel::User(_) = channel {
                 let data = json!({ "reconnectAfterMs": RECONNECT_AFTER_MS });
-                for s in list {
+                for s in &followers.list {
                     s.line.push(farewell("server:draining", *channel, &data), Kind::Kept);
                     s.line.close(Close::ShuttingDown);
                 }
@@ -212,14 +271,21 @@ impl Board {
     }
 
     fn find(&mut self, channel: Channel, line: &Rc<Line>) -> Option<&mut Subscription> {
-        self.channels.get_mut(&channel)?.iter_mut().find(|s| Rc::ptr_eq(&s.line, line))
+        self.channels.get_mut(&channel)?.list.get_mut(line.place(channel)?)
+    }
+}
+
+impl Followers {
+    /// Most channels of a worker have one follower.
+    fn new() -> Self {
+        Self { list: Vec::with_capacity(1), is_stirred: true }
     }
 }
 
 impl Subscription {
     fn fall_behind(&mut self, channel: Channel, since: i64, heard: i64) {
         self.cursor = Cursor::Behind(heard);
-        if self.catch_up.try_send(CatchUp { channel, since, ticket: self.ticket }).is_err() {
+        if !self.line.catch_up(CatchUp { channel, since, ticket: self.ticket }) {
             // A socket that can not even be told has a full mailbox: it resumes after a reconnect.
             self.line.close(Close::SlowConsumer);
         }
@@ -244,6 +310,8 @@ impl Actor for Switchboard {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        let outlet = self.board.borrow().outlet().clone();
+        actix::spawn(outlet.run());
     }
 }
 
@@ -260,6 +328,35 @@ impl Handler<Deliver> for Switchboard {
         board.deliver(&event);
         if self.missed.swap(false, Ordering::AcqRel) {
             board.catch_up_all();
+        }
+    }
+}
+
+/// Asks for the channels that have been quiet; see [`Board::quiet`].
+#[derive(Message)]
+#[rtype(result = "Vec<(Channel, i64)>")]
+pub struct Quiet;
+
+impl Handler<Quiet> for Switchboard {
+    type Result = MessageResult<Quiet>;
+
+    fn handle(&mut self, _: Quiet, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.board.borrow_mut().quiet())
+    }
+}
+
+/// How far channels are in PostgreSQL.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Heads(pub Arc<[(Channel, i64)]>);
+
+impl Handler<Heads> for Switchboard {
+    type Result = ();
+
+    fn handle(&mut self, Heads(heads): Heads, _: &mut Context<Self>) {
+        let mut board = self.board.borrow_mut();
+        for (channel, head) in heads.iter() {
+            board.see_head(*channel, *head);
         }
     }
 }
@@ -294,19 +391,16 @@ impl Handler<Shutdown> for Switchboard {
 }
 
 /// The last event of a socket.
-fn farewell(event: &str, channel: Channel, data: &Value) -> bytes::Bytes {
+fn farewell(event: &str, channel: Channel, data: &Value) -> Bytes {
     let at = super::now().to_string();
     protocol::text_frame(&protocol::event(event, channel, None, &at, data))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context as TaskContext, Poll, Waker};
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::actors::line::Written;
 
     /// Stands for a socket: keeps what it is told to catch up with.
     #[derive(Default)]
@@ -327,21 +421,13 @@ mod tests {
     fn event(channel: Channel, seq: i64) -> Event {
         // One byte per frame is enough to see the order; the seqs of the test stay below 256.
         let frame = vec![u8::try_from(seq).unwrap()].into();
-        Event { channel, seq: Some(seq), frame }
-    }
-
-    fn drain(line: &Line) -> Vec<u8> {
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        let mut out = Vec::new();
-        while let Poll::Ready(Written::More(bytes)) = line.poll_write(&mut cx) {
-            out.extend_from_slice(&bytes);
-        }
-        out
+        Event { channel, seq: Some(seq), state: None, frame }
     }
 
     #[actix::test]
     async fn a_head_that_nobody_has_heard_of_is_not_told() {
-        let (channel, line) = (Channel::Calendar(uuid::Uuid::nil()), Rc::new(Line::default()));
+        let (channel, line) =
+            (Channel::Calendar(uuid::Uuid::nil()), Line::new(Rc::default(), None));
         let mut board = Board::default();
         assert_eq!(board.head(channel, &line), None);
         let ticket = board.subscribe(channel, &line, Probe::default().start().recipient());
@@ -359,7 +445,7 @@ mod tests {
         let channel = Channel::User(Uuid::from_u128(1));
         let told = Rc::new(RefCell::new(Vec::new()));
         let probe = Probe(told.clone()).start();
-        let (mut board, line) = (Board::default(), Rc::new(Line::default()));
+        let (mut board, line) = (Board::default(), Line::new(Rc::default(), None));
         let ticket = board.subscribe(channel, &line, probe.recipient());
         assert!(board.advance(channel, &line, ticket, (0, true)));
         let (mut committed, mut late) = (0, Vec::new());
@@ -378,7 +464,7 @@ mod tests {
         }
         late.iter().for_each(|event| board.deliver(event));
         catch_up(&mut board, &line, &told, committed, page).await;
-        drain(&line)
+        line.drain()
     }
 
     async fn catch_up(

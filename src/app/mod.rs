@@ -30,7 +30,7 @@ use crate::http::operations::Readiness;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::import::Importer;
 use crate::jobs::remind::Reminder;
-use crate::jobs::{deliver, import, remind, sweep};
+use crate::jobs::{deliver, heads, import, remind, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
@@ -246,6 +246,7 @@ impl Hub {
             tokio::spawn(remind::run(reminder, stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
             tokio::spawn(import::run(importer, stop.clone())),
+            tokio::spawn(heads::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
         ];
         let World { pool, passwords, fanout, .. } = world;

@@ -1,21 +1,30 @@
 //! The HTTP server: workers, each with its own switchboard.
 
-use std::any::Any;
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::Actor;
-use actix_web::dev::{Extensions, ServerHandle};
-use actix_web::{App, HttpServer, middleware, rt, web};
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService};
+use actix_server::Server;
+use actix_service::{ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, middleware, web};
+use socket2::{Domain, Socket, Type};
 
 use super::{Services, StartError, World};
 use crate::actors::fanout::Fanout;
+use crate::actors::presence::PresenceBook;
 use crate::actors::session::SocketRules;
 use crate::actors::switchboard::{SharedBoard, Switchboard};
+use crate::actors::wire::Wire;
 use crate::config::Config;
 use crate::http::caller::TrustedProxies;
 use crate::http::configure;
@@ -23,11 +32,14 @@ use crate::http::front::front;
 use crate::http::operations::Readiness;
 use crate::http::ws::{AllowedOrigins, Sockets};
 use crate::http::ws_ops::Ops;
+use crate::models::pool::Pool;
 
 /// How long the kernel tries to get bytes to a peer that takes none before it ends the connection
-/// (TCP_USER_TIMEOUT): a socket's own timers stand still when its peer does not read.
+/// (TCP_USER_TIMEOUT).
 const STALLED: Duration = Duration::from_secs(15);
 
+/// Connections that the kernel may hold until they are accepted.
+const BACKLOG: i32 = 4_096;
 /// How long a connection may wait for its next request. Longer than balancers (60 s) and clients keep
 /// one that they mean to use again: whoever closes first must not be the one who gets the request.
 const KEPT_ALIVE: Duration = Duration::from_secs(75);
@@ -52,24 +64,93 @@ pub(super) fn start(
         heartbeat: config.sockets.heartbeat,
         auth_timeout: config.sockets.auth_timeout,
     };
-    let (fanout, presence) = (world.fanout.clone(), world.presence.clone());
-    let (services, pool) = (services.clone(), web::Data::new(world.pool.clone()));
-    let ready = web::Data::new(ready.clone());
-    let origins = web::Data::new(AllowedOrigins(config.http.allowed_origins.clone()));
-    let proxies = TrustedProxies(config.http.trusted_proxies.clone());
-    let server = HttpServer::new(move || {
+    let kitchen = Kitchen {
+        fanout: world.fanout.clone(),
+        presence: world.presence.clone(),
+        rules,
+        services: services.clone(),
+        pool: web::Data::new(world.pool.clone()),
+        ready: web::Data::new(ready.clone()),
+        origins: web::Data::new(AllowedOrigins(config.http.allowed_origins.clone())),
+        proxies: TrustedProxies(config.http.trusted_proxies.clone()),
+    };
+    let failed =
+        |cause| StartError::Io { what: format!("HUB_LISTEN {}", config.http.listen), cause };
+    let builder = Server::build()
+        .workers(config.http.workers)
+        .max_concurrent_connections(CONNECTIONS)
+        .shutdown_timeout(config.http.shutdown.as_secs())
+        .disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let listener = listen(config.http.listen).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    // As actix-web's HttpServer does it, but over connections that sockets can write to.
+    let server = builder.listen("hub", listener, move || {
+        let stopping = stopping.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(KEPT_ALIVE)
+            .client_disconnect_timeout(Duration::from_millis(500))
+            .local_addr(address)
+            .on_connect_ext(|wire: &Wire, data: &mut Extensions| {
+                data.insert(wire.tap().clone());
+            })
+            .h1(map_config(kitchen.app(), |()| AppConfig::default()));
+        fn_service(|stream: TcpStream| {
+            end_when_stalled(&stream);
+            let wire = Wire::new(stream);
+            let peer = wire.peer();
+            std::future::ready(Ok::<_, DispatchError>((wire, peer)))
+        })
+        .and_then(http)
+    });
+    let server = server.map_err(failed)?.run();
+    let handle = server.handle();
+    actix::spawn(server);
+    Ok((handle, address))
+}
+
+/// What every worker's application is made of.
+#[derive(Clone)]
+struct Kitchen {
+    fanout: Fanout,
+    presence: PresenceBook,
+    rules: SocketRules,
+    services: Services,
+    pool: web::Data<Pool>,
+    ready: web::Data<Readiness>,
+    origins: web::Data<AllowedOrigins>,
+    proxies: TrustedProxies,
+}
+
+impl Kitchen {
+    fn app(
+        &self,
+    ) -> App<
+        impl ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<impl MessageBody + use<>>,
+            Error = actix_web::Error,
+            InitError = (),
+        > + use<>,
+    > {
+        let services = &self.services;
         let sockets = Sockets {
-            presence: presence.clone(),
-            board: board_of_this_worker(&fanout),
-            rules,
-            ops: Rc::new(ops(&services)),
+            presence: self.presence.clone(),
+            board: board_of_this_worker(&self.fanout),
+            rules: self.rules,
+            ops: Rc::new(ops(services)),
         };
         App::new()
             .app_data(sockets)
-            .app_data(pool.clone())
-            .app_data(ready.clone())
-            .app_data(origins.clone())
-            .app_data(proxies.clone())
+            .app_data(self.pool.clone())
+            .app_data(self.ready.clone())
+            .app_data(self.origins.clone())
+            .app_data(self.proxies.clone())
             .app_data(services.auth.clone())
             .app_data(services.users.clone())
             .app_data(services.catalogue.clone())
@@ -84,22 +165,7 @@ pub(super) fn start(
             .app_data(services.reviews.clone())
             .wrap(middleware::from_fn(front))
             .configure(configure)
-    })
-    .workers(config.http.workers)
-    .max_connections(CONNECTIONS)
-    .keep_alive(KEPT_ALIVE)
-    .shutdown_timeout(config.http.shutdown.as_secs())
-    .client_disconnect_timeout(Duration::from_millis(500))
-    .on_connect(end_stalled_connections)
-    .disable_signals();
-    let failed =
-        |cause| StartError::Io { what: format!("HUB_LISTEN {}", config.http.listen), cause };
-    let server = server.bind(config.http.listen).map_err(failed)?;
-    let address = server.addrs().first().copied().unwrap_or(config.http.listen);
-    let server = server.run();
-    let handle = server.handle();
-    actix::spawn(server);
-    Ok((handle, address))
+    }
 }
 
 fn ops(services: &Services) -> Ops {
@@ -128,11 +194,17 @@ fn board_of_this_worker(fanout: &Fanout) -> SharedBoard {
     })
 }
 
-fn end_stalled_connections(io: &dyn Any, _: &mut Extensions) {
-    if let Some(tcp) = io.downcast_ref::<rt::net::TcpStream>() {
-        let socket = socket2::SockRef::from(tcp);
-        // A kernel that knows neither option serves as well, only less promptly.
-        let _ = socket.set_tcp_user_timeout(Some(STALLED));
-        let _ = socket.set_tcp_nodelay(true);
-    }
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn end_when_stalled(stream: &TcpStream) {
+    let socket = socket2::SockRef::from(stream);
+    // A kernel that knows neither option serves as well, only less promptly.
+    let _ = socket.set_tcp_user_timeout(Some(STALLED));
+    let _ = socket.set_tcp_nodelay(true);
 }

@@ -12,6 +12,7 @@ use crate::actors::error::Error;
 use crate::actors::presence::PresenceBook;
 use crate::actors::session::{self, Identity, SocketRules, SocketWorld};
 use crate::actors::switchboard::SharedBoard;
+use crate::actors::wire::Tap;
 use crate::domain::refusal::Refusal;
 use crate::models::pool::Pool;
 
@@ -59,7 +60,9 @@ pub async fn upgrade(
         ops: sockets.ops,
         rules: sockets.rules,
     };
-    session::upgrade(world, identity, &req, payload)
+    let tap = req.conn_data::<Rc<Tap>>().cloned();
+    let tap = tap.ok_or_else(|| Error::Fault("a connection without its wire".to_owned()))?;
+    session::upgrade(world, tap, identity, &req, payload)
         .map_err(|_| Refusal::field("Upgrade", "this path speaks WebSocket only").into())
 }
 

@@ -2,6 +2,7 @@
 //! Nothing that a user waits for, and nothing that bookings or messages depend on.
 
 pub mod deliver;
+pub mod heads;
 pub mod import;
 pub mod remind;
 pub mod sweep;

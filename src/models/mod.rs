@@ -12,6 +12,7 @@ pub mod conversations;
 pub mod devices;
 pub mod external_calendars;
 mod fixed;
+pub mod heads;
 pub mod idempotency;
 pub mod invites;
 pub mod message_commit;
