@@ -7,21 +7,22 @@ use actix::{
     Actor, ActorContext, ArbiterHandle, AsyncContext, Context, Handler, Message, MessageResult,
     SpawnHandle,
 };
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::directory::Directory;
 use super::error::Result;
 use super::fanout::Fanout;
-use crate::domain::channel::Channel;
-use crate::domain::presence::{Change, Presence};
+use super::presence_news::PresenceNews;
+use crate::domain::presence::{Presence, State, View};
 
 /// One user's presence.
 pub struct PresenceActor {
     user_id: Uuid,
     presence: Presence,
     grace: Duration,
-    fanout: Fanout,
+    news: PresenceNews,
+    /// What watchers were told, or are about to be.
+    told: State,
     timer: Option<SpawnHandle>,
 }
 
@@ -35,108 +36,135 @@ impl Actor for PresenceActor {
 }
 
 impl PresenceActor {
-    fn tell(&self, change: Option<Change>) {
-        let event = match change {
-            None => return,
-            Some(Change::Online) => "user:online",
-            Some(Change::Offline) => "user:offline",
-        };
-        self.fanout.publish_ephemeral(Channel::Presence(self.user_id), event, &self.view());
-    }
-
-    fn view(&self) -> Value {
-        let state = if self.presence.is_online() { "online" } else { "offline" };
-        json!({ "userId": self.user_id, "state": state, "lastSeen": self.presence.last_seen() })
+    /// Tells what has changed, and looks again when something changes by itself.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let now = super::now();
+        let view = self.presence.view(now);
+        if view.state != self.told {
+            self.told = view.state;
+            self.news.tell(self.user_id, None, view);
+        }
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(due) = self.presence.due(now) {
+            let left = Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO);
+            self.timer = Some(ctx.run_later(left, PresenceActor::settle));
+        }
     }
 
     fn stop_if_idle(&mut self, ctx: &mut Context<Self>) {
-        if self.presence.is_idle() {
+        if self.presence.is_idle(super::now()) {
             ctx.stop();
         }
     }
 }
 
-/// A device of the user opened a socket, or closed it.
+/// What happened to a socket of the user.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Opened,
+    Closed,
+    /// Its device says that it is not used, or that it is.
+    Says {
+        away: bool,
+    },
+}
+
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 struct Socket {
     id: u64,
-    open: bool,
+    what: What,
 }
 
 impl Handler<Socket> for PresenceActor {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, socket: Socket, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Socket { id, what }: Socket, ctx: &mut Context<Self>) -> bool {
         let now = super::now();
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        if socket.open {
-            let change = self.presence.connect(socket.id, now);
-            self.tell(change);
-        } else {
-            self.presence.disconnect(socket.id, now, self.grace);
-        }
-        if self.presence.due().is_some() {
-            self.timer = Some(ctx.run_later(self.grace, |actor, _| {
-                let change = actor.presence.tick(super::now());
-                actor.tell(change);
-            }));
-        }
+        let known = match what {
+            What::Opened => {
+                self.presence.connect(id, now);
+                true
+            }
+            What::Closed => {
+                self.presence.disconnect(id, now, self.grace);
+                true
+            }
+            What::Says { away } => self.presence.say(id, away, now),
+        };
+        self.settle(ctx);
+        known
     }
 }
 
 /// What others may see.
 #[derive(Message)]
-#[rtype(result = "Value")]
+#[rtype(result = "View")]
 struct Look;
 
 impl Handler<Look> for PresenceActor {
     type Result = MessageResult<Look>;
 
     fn handle(&mut self, _: Look, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.view())
+        MessageResult(self.presence.view(super::now()))
     }
 }
 
 /// The presence of all users.
 #[derive(Clone)]
-pub struct PresenceBook(Directory<Uuid, PresenceActor>);
+pub struct PresenceBook {
+    users: Directory<Uuid, PresenceActor>,
+}
 
 impl PresenceBook {
     /// A user is offline when no socket was open for `grace`.
     pub fn new(threads: Arc<[ArbiterHandle]>, fanout: Fanout, grace: Duration) -> Self {
-        Self(Directory::new(threads, move |user_id, _| PresenceActor {
+        let news = PresenceNews::new(fanout);
+        let users = Directory::new(threads, move |user_id, _| PresenceActor {
             user_id,
             presence: Presence::default(),
             grace,
-            fanout: fanout.clone(),
+            news: news.clone(),
+            told: State::Offline,
             timer: None,
-        }))
+        });
+        Self { users }
     }
 
-    /// The socket `id` of `user_id` opened.
+    /// The socket `id` of `user_id` opened; it counts as used.
     pub async fn connected(&self, user_id: Uuid, id: u64) -> Result<()> {
-        Ok(self.0.find_or_start(user_id)?.send(Socket { id, open: true }).await?)
+        self.users.find_or_start(user_id)?.send(Socket { id, what: What::Opened }).await?;
+        Ok(())
+    }
+
+    /// The device behind the socket `id` of `user_id` says whether it is `away`. False when the
+    /// socket is not known, which is when `connected` has failed.
+    pub async fn says(&self, user_id: Uuid, id: u64, away: bool) -> Result<bool> {
+        let what = What::Says { away };
+        match self.users.find(user_id) {
+            Some(actor) => Ok(actor.send(Socket { id, what }).await?),
+            None => Ok(false),
+        }
     }
 
     /// The socket `id` of `user_id` closed. Does not wait: it is called while a socket is torn
     /// down, and a message to a live actor of one user is never refused for want of room.
     pub fn disconnected(&self, user_id: Uuid, id: u64) {
-        if let Some(actor) = self.0.find(user_id)
-            && actor.try_send(Socket { id, open: false }).is_err()
+        if let Some(actor) = self.users.find(user_id)
+            && actor.try_send(Socket { id, what: What::Closed }).is_err()
         {
             tracing::warn!("presence missed a goodbye");
         }
     }
 
-    /// `{userId, state, lastSeen}` of `user_id` as others may see it.
-    pub async fn snapshot(&self, user_id: Uuid) -> Result<Value> {
-        let _permit = self.0.permit()?;
-        match self.0.find(user_id) {
+    /// `user_id` as others may see them.
+    pub async fn look(&self, user_id: Uuid) -> Result<View> {
+        let _permit = self.users.permit()?;
+        match self.users.find(user_id) {
             Some(actor) => Ok(actor.send(Look).await?),
-            None => Ok(json!({ "userId": user_id, "state": "offline", "lastSeen": null })),
+            None => Ok(View::default()),
         }
     }
 }

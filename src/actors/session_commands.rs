@@ -67,6 +67,7 @@ impl Session {
             "subscribe" => self.subscribe(id, data, ctx),
             "resume" => self.resume(id, data, ctx),
             "unsubscribe" => self.unsubscribe(&id, data),
+            "presence:set" => self.set_presence(id, &who, data, ctx),
             _ => {
                 self.busy = true;
                 let call = self.world.ops.call(who, op, data);

@@ -5,13 +5,14 @@ use uuid::Uuid;
 
 use super::error::Result;
 use super::presence::PresenceBook;
-use super::replay;
+use super::{presence_news, replay};
 use crate::domain::channel::Channel;
 use crate::domain::intervals;
+use crate::domain::presence::{State, View};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
 use crate::models::pool::Pool;
-use crate::models::{Conn, calendars, conversations};
+use crate::models::{Conn, calendars, conversations, sessions};
 
 /// How far ahead a calendar's snapshot reaches: as far as can be booked (730 days, and some for the
 /// session itself and for days that pass).
@@ -45,8 +46,14 @@ pub(super) async fn open(
     let (head, snapshot) = match channel {
         Channel::Calendar(id) => calendar_snapshot(&mut conn, id).await?,
         Channel::Presence(id) => {
+            // What memory does not know is that they came at all: the time of the last login or
+            // refresh, then.
+            let used = sessions::last_used(&mut conn, id).await?;
             drop(conn);
-            (0, Some(presence.snapshot(id).await?))
+            let known = View { state: State::Offline, last_seen: used };
+            let seen = presence.look(id).await?;
+            let view = if seen.last_seen.is_some() { seen } else { seen.and(known) };
+            (0, Some(presence_news::shown(id, view)))
         }
         Channel::User(_) | Channel::Conversation(_) => {
             let head = replay::head(&mut conn, channel).await?;

@@ -126,6 +126,7 @@ impl World {
             ("message:history", json!({ "conversationId": conversation, "before": 9, "limit": 5 })),
             ("typing:start", json!({ "conversationId": conversation })),
             ("typing:stop", json!({ "conversationId": conversation })),
+            ("presence:set", json!({ "state": "away" })),
             (
                 "availability:get",
                 json!({ "practitionerId": self.ids[0],

@@ -122,3 +122,87 @@ async fn unsubscribing_ends_it() {
     watcher.ok("ping", json!({})).await;
     assert!(watcher.events.is_empty(), "{:?}", watcher.events);
 }
+
+/// What the watchers hear of, with the instants at which it was told.
+async fn heard(socket: &mut Socket, patience: Duration) -> Vec<(String, jiff::Timestamp)> {
+    let mut heard = Vec::new();
+    let until = Instant::now() + patience;
+    while let Some(event) = socket.any_event(until.saturating_duration_since(Instant::now())).await
+    {
+        let state = event["data"]["state"].as_str().unwrap().to_owned();
+        heard.push((state, event["at"].as_str().unwrap().parse().unwrap()));
+    }
+    heard
+}
+
+#[tokio::test]
+async fn a_user_is_away_when_all_devices_say_so() {
+    let hub = hub().await;
+    let pair = Pair::of(&hub).await;
+    let mut watcher = Socket::open(&hub, &pair.b).await;
+    let mut phone = come_online(&hub, &pair.a).await;
+    let mut laptop = come_online(&hub, &pair.a).await;
+    watch(&mut watcher, &pair.a, "online").await;
+    phone.ok("presence:set", json!({ "state": "away" })).await;
+    phone.ok("presence:set", json!({ "state": "away" })).await;
+    assert_eq!(watcher.any_event(Duration::from_secs(3)).await, None, "the laptop is in use");
+    laptop.ok("presence:set", json!({ "state": "away" })).await;
+    let away = watcher.event("user:away").await;
+    assert_eq!(
+        (&away["data"]["state"], &away["data"]["userId"]),
+        (&json!("away"), &json!(pair.a.id))
+    );
+    watch(&mut watcher, &pair.a, "away").await;
+    phone.ok("presence:set", json!({ "state": "online" })).await;
+    watcher.event("user:online").await;
+    // The one in use leaves without a goodbye: away after the grace, since the other one is.
+    drop(phone);
+    watcher.event("user:away").await;
+    laptop.close().await;
+    let offline = watcher.event("user:offline").await;
+    assert!(offline["data"]["lastSeen"].is_string(), "{offline}");
+    for (data, field) in [
+        (json!({ "state": "offline" }), "state"),
+        (json!({ "state": "busy" }), "state"),
+        (json!({}), "state"),
+        (json!({ "state": "away", "since": 3 }), "since"),
+    ] {
+        let error = watcher.refused("presence:set", data, "validation_failed").await;
+        assert_eq!(error["details"][0]["field"], field, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn watchers_hear_seldom_and_always_the_last() {
+    let hub = hub().await;
+    let pair = Pair::of(&hub).await;
+    let mut watcher = Socket::open(&hub, &pair.b).await;
+    watch(&mut watcher, &pair.a, "offline").await;
+    let mut phone = come_online(&hub, &pair.a).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        for state in ["away", "online", "away"] {
+            phone.ok("presence:set", json!({ "state": state })).await;
+        }
+    }
+    let heard = heard(&mut watcher, Duration::from_secs(4)).await;
+    assert_eq!(heard.first().map(|(state, _)| state.as_str()), Some("online"), "{heard:?}");
+    assert_eq!(heard.last().map(|(state, _)| state.as_str()), Some("away"), "{heard:?}");
+    for pair in heard.windows(2) {
+        let apart = pair[1].1.duration_since(pair[0].1).as_millis();
+        assert!(apart >= 2_000 && pair[0].0 != pair[1].0, "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn when_somebody_was_last_here_outlives_a_restart() {
+    let hub = hub().await;
+    let pair = Pair::of(&hub).await;
+    let url = hub.database_url.clone();
+    hub.stop().await;
+    let hub = TestHub::start_over(url, |_| {}).await;
+    let mut watcher = Socket::open(&hub, &pair.b).await;
+    let answer = watcher.ok("subscribe", json!({ "channel": channel(&pair.a) })).await;
+    assert_eq!(answer["snapshot"]["state"], "offline");
+    assert!(answer["snapshot"]["lastSeen"].is_string(), "{answer}");
+}
