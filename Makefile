@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo tour test fmt lint unit k6 clean clean-data \
+.PHONY: help setup build run cluster demo tour test fmt lint unit k6 clean clean-data \
 	load-smoke load-connect load-chat load-availability load-booking \
 	bench-bookings bench-slots bench-refusals bench-fanout bench-slow
 
@@ -45,6 +45,9 @@ build: setup ## Build the hub
 
 run: build ## Build, start and fill with demo data: http://127.0.0.1:8080 (Ctrl-C stops)
 	@exec "$(HUB)" serve --demo
+
+cluster: build ## Two nodes, Redis and nginx before them, on loopback: http://127.0.0.1:8080 (Ctrl-C stops all)
+	@exec sh scripts/cluster "$(HUB)"
 
 demo: build ## Load the demo data into DATA_DIR or DATABASE_URL without serving
 	@exec "$(HUB)" demo

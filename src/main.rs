@@ -50,6 +50,9 @@ enum Command {
         #[arg(long)]
         down: bool,
     },
+    /// Run the private PostgreSQL of DATA_DIR alone and print its URL, for several hubs on this
+    /// machine, until SIGTERM or SIGINT.
+    Database,
     /// Load the demo data and print their logins. Not while a hub runs on a private database.
     Demo,
     /// Print a new pair of VAPID keys.
@@ -97,6 +100,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             in_system(serve(configured_for(cli.config.as_deref(), demo)?, demo))
         }
         Command::Migrate { down } => in_system(migrate(configured(cli.config.as_deref())?, down)),
+        Command::Database => in_system(keep_database(configured(cli.config.as_deref())?)),
         Command::Demo => in_system(load_demo(configured(cli.config.as_deref())?)),
         Command::Vapid => {
             let pair = VapidKeys::generate()?;
@@ -254,6 +258,21 @@ async fn migrate(config: Config, down: bool) -> Result<(), Failure> {
     }
     println!("{} migrations {}", names.len(), if down { "reverted" } else { "applied" });
     Ok(())
+}
+
+async fn keep_database(config: Config) -> Result<(), Failure> {
+    if config.database.url.is_some() {
+        return Err("DATABASE_URL is set: that PostgreSQL is not this hub's to run".into());
+    }
+    let mut signals = Signals::catch()?;
+    let Some(database) = open(&config, &mut signals).await? else { return Ok(()) };
+    println!("{}", database.url.expose_secret());
+    let kept = tokio::select! {
+        lost = database.keep() => Err(lost.into()),
+        () = signals.told() => Ok(()),
+    };
+    database.close().await;
+    kept
 }
 
 async fn load_demo(config: Config) -> Result<(), Failure> {

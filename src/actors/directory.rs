@@ -73,6 +73,12 @@ where
         alive.get(&key).filter(|addr| addr.connected()).cloned()
     }
 
+    /// All that are alive.
+    pub fn all(&self) -> Vec<Addr<A>> {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.values().filter(|addr| addr.connected()).cloned().collect()
+    }
+
     /// The actor of `key`, started if it is not alive.
     pub fn find_or_start(&self, key: K) -> Result<Addr<A>> {
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);

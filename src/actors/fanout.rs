@@ -3,7 +3,7 @@
 //! An event becomes bytes once. It crosses to each HTTP worker once, where that worker's
 //! switchboard hands a reference to each of its sockets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::healing::{CatchUpAll, Watched};
 use super::merge;
 use super::outbox::MergeKey;
 use super::protocol;
@@ -111,6 +112,26 @@ impl Fanout {
                 line.missed.store(true, Ordering::Release);
             }
         });
+    }
+
+    /// Lets every socket of this node read what it missed: something of another node may not have
+    /// come.
+    pub fn catch_up_here(&self) {
+        self.each(|line| {
+            line.missed.store(true, Ordering::Release);
+            // A board that is too full for this looks at the flag after the next event.
+            let _ = line.board.try_send(CatchUpAll);
+        });
+    }
+
+    /// Whose presence the sockets of this node follow.
+    pub async fn watched(&self) -> HashSet<Uuid> {
+        let boards = self.boards.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = HashSet::new();
+        for line in boards {
+            all.extend(line.board.send(Watched).await.unwrap_or_default());
+        }
+        all
     }
 
     /// Closes the sockets of revoked sessions, everywhere.

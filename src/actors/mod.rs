@@ -17,6 +17,7 @@ pub mod directory;
 pub mod error;
 pub mod fanout;
 mod frame_guard;
+mod healing;
 pub mod line;
 mod merge;
 pub mod outbox;

@@ -1,11 +1,17 @@
-//! Whether a user is online, over all their devices on this node.
+//! Whether a user is online, over all their devices.
+//!
+//! This node's actor of a user knows the sockets that are here. What that makes of them is reported
+//! to Redis, where all nodes together know what others see (`bus/redis/presence.rs`); the node
+//! whose report changes that tells all nodes. Without Redis, or while it is away, this node's
+//! knowledge is all there is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ArbiterHandle, AsyncContext, Context, Handler, Message, MessageResult,
-    SpawnHandle,
+    Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message,
+    MessageResult, SpawnHandle, WrapFuture,
 };
 use uuid::Uuid;
 
@@ -13,17 +19,35 @@ use super::directory::Directory;
 use super::error::Result;
 use super::fanout::Fanout;
 use super::presence_news::PresenceNews;
+use crate::bus::{Away, Bus, Envelope, Members, Told};
 use crate::domain::presence::{Presence, State, View};
+
+/// Users that are reported anew together, and the pause after them.
+const RENEWED: usize = 50;
+const RENEW_PAUSE: Duration = Duration::from_millis(20);
 
 /// One user's presence.
 pub struct PresenceActor {
     user_id: Uuid,
     presence: Presence,
-    grace: Duration,
-    news: PresenceNews,
-    /// What watchers were told, or are about to be.
+    common: Common,
+    /// What watchers were told of this node's part, or all nodes.
     told: State,
+    /// Whether a report is under way; what changes meanwhile is reported after it.
+    reporting: bool,
+    /// Whether a report has failed, so that the next one is told whether or not it changes anything.
+    unreported: bool,
     timer: Option<SpawnHandle>,
+}
+
+/// What the presence of all users shares.
+#[derive(Clone)]
+struct Common {
+    news: PresenceNews,
+    bus: Bus,
+    grace: Duration,
+    /// Some report has failed.
+    unreported: Arc<AtomicBool>,
 }
 
 impl Actor for PresenceActor {
@@ -39,10 +63,8 @@ impl PresenceActor {
     /// Tells what has changed, and looks again when something changes by itself.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let now = super::now();
-        let view = self.presence.view(now);
-        if view.state != self.told {
-            self.told = view.state;
-            self.news.tell(self.user_id, None, view);
+        if self.presence.view(now).state != self.told {
+            self.report(None, ctx);
         }
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
@@ -53,8 +75,39 @@ impl PresenceActor {
         }
     }
 
+    /// Reports what this node knows, one report after the other, and tells what it changes.
+    fn report(&mut self, sockets: Option<u32>, ctx: &mut Context<Self>) {
+        if self.reporting {
+            return;
+        }
+        let view = self.presence.view(super::now());
+        self.told = view.state;
+        let Some(members) = self.common.bus.members() else {
+            return self.common.news.tell(self.user_id, None, view);
+        };
+        self.reporting = true;
+        let user_id = self.user_id;
+        let report = async move { members.report(user_id, Some(view), sockets).await };
+        ctx.spawn(report.into_actor(self).map(move |told, actor, ctx| {
+            actor.reporting = false;
+            match told {
+                Ok(told) if told.changed || actor.unreported => {
+                    actor.unreported = false;
+                    actor.common.tell(user_id, told);
+                }
+                Ok(_) => {}
+                Err(Away) => {
+                    actor.unreported = true;
+                    actor.common.unreported.store(true, Ordering::Release);
+                    actor.common.news.tell(user_id, None, view);
+                }
+            }
+            actor.settle(ctx);
+        }));
+    }
+
     fn stop_if_idle(&mut self, ctx: &mut Context<Self>) {
-        if self.presence.is_idle(super::now()) {
+        if self.presence.is_idle(super::now()) && !self.reporting && !self.unreported {
             ctx.stop();
         }
     }
@@ -89,7 +142,7 @@ impl Handler<Socket> for PresenceActor {
                 true
             }
             What::Closed => {
-                self.presence.disconnect(id, now, self.grace);
+                self.presence.disconnect(id, now, self.common.grace);
                 true
             }
             What::Says { away } => self.presence.say(id, away, now),
@@ -112,25 +165,56 @@ impl Handler<Look> for PresenceActor {
     }
 }
 
+/// Report again what is known here: Redis may have lost it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Renew;
+
+impl Handler<Renew> for PresenceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Renew, ctx: &mut Context<Self>) {
+        if self.unreported || !self.presence.is_idle(super::now()) {
+            let sockets = u32::try_from(self.presence.sockets()).unwrap_or(u32::MAX);
+            self.report(Some(sockets), ctx);
+        }
+    }
+}
+
+impl Common {
+    /// Tells all nodes what a report has changed.
+    fn tell(&self, user_id: Uuid, told: Told) {
+        let Told { view, version, .. } = told;
+        self.news.tell(user_id, Some(version), view);
+        self.bus.publish(&Envelope::Presence { user_id, version, view });
+    }
+}
+
 /// The presence of all users.
 #[derive(Clone)]
 pub struct PresenceBook {
     users: Directory<Uuid, PresenceActor>,
+    common: Common,
+    fanout: Fanout,
 }
 
 impl PresenceBook {
     /// A user is offline when no socket was open for `grace`.
     pub fn new(threads: Arc<[ArbiterHandle]>, fanout: Fanout, grace: Duration) -> Self {
-        let news = PresenceNews::new(fanout);
+        let news = PresenceNews::new(fanout.clone());
+        let (bus, unreported) = (fanout.bus().clone(), Arc::default());
+        let common = Common { news, bus, grace, unreported };
+        let each = common.clone();
         let users = Directory::new(threads, move |user_id, _| PresenceActor {
             user_id,
             presence: Presence::default(),
-            grace,
-            news: news.clone(),
+            common: each.clone(),
             told: State::Offline,
+            reporting: false,
+            unreported: false,
             timer: None,
         });
-        Self { users }
+        Self { users, common, fanout }
     }
 
     /// The socket `id` of `user_id` opened; it counts as used.
@@ -159,12 +243,61 @@ impl PresenceBook {
         }
     }
 
-    /// `user_id` as others may see them.
+    /// `user_id` as others may see them, over all nodes as far as they are known.
     pub async fn look(&self, user_id: Uuid) -> Result<View> {
         let _permit = self.users.permit()?;
-        match self.users.find(user_id) {
-            Some(actor) => Ok(actor.send(Look).await?),
-            None => Ok(View::default()),
+        let here = match self.users.find(user_id) {
+            Some(actor) => actor.send(Look).await?,
+            None => View::default(),
+        };
+        let elsewhere = match self.common.bus.members() {
+            Some(members) => members.elsewhere(user_id).await.unwrap_or_default(),
+            None => View::default(),
+        };
+        Ok(here.and(elsewhere))
+    }
+
+    /// Another node told that `user_id` is seen as `view`.
+    pub fn told(&self, user_id: Uuid, version: i64, view: View) {
+        self.common.news.tell(user_id, Some(version), view);
+    }
+
+    /// Tells the watchers of this node what those are whom they follow: a change may not have come.
+    pub async fn tell_again(&self) {
+        for user_id in self.fanout.watched().await {
+            match self.look(user_id).await {
+                Ok(view) => self.common.news.tell(user_id, None, view),
+                Err(e) => tracing::debug!("presence was not told again: {e:?}"),
+            }
+        }
+    }
+
+    /// Says to the other nodes that this one lives, takes away what dead ones have told, and
+    /// reports again what Redis may not know: after a failure and after a `minute`, everything.
+    /// To be called every few seconds.
+    pub async fn keep(&self, minute: bool) {
+        let Some(members) = self.common.bus.members().filter(Members::is_there) else { return };
+        let Ok(seen) = members.beat().await else { return };
+        if self.common.unreported.swap(false, Ordering::AcqRel) || seen.is_new || minute {
+            self.renew().await;
+        }
+        for node in seen.dead {
+            tracing::warn!(%node, "a node is dead; its users are taken away");
+            let tell = |user_id, told| self.common.tell(user_id, told);
+            if members.sweep(node, tell).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Reports everybody who is here, some at a time.
+    async fn renew(&self) {
+        for some in self.users.all().chunks(RENEWED) {
+            for actor in some {
+                // One that is just stopping has nothing to report.
+                let _ = actor.send(Renew).await;
+            }
+            tokio::time::sleep(RENEW_PAUSE).await;
         }
     }
 }

@@ -241,6 +241,11 @@ impl Board {
         }
     }
 
+    /// What is followed here.
+    pub(super) fn followed(&self) -> impl Iterator<Item = Channel> {
+        self.channels.keys().copied()
+    }
+
     /// Tells the sockets of `user_id` that belong to one of `sessions` so, then closes them.
     pub fn revoke(&mut self, user_id: Uuid, sessions: &[Uuid]) {
         let channel = Channel::User(user_id);
@@ -294,8 +299,8 @@ impl Subscription {
 
 /// The door to one worker's board.
 pub struct Switchboard {
-    board: SharedBoard,
-    missed: Arc<AtomicBool>,
+    pub(super) board: SharedBoard,
+    pub(super) missed: Arc<AtomicBool>,
 }
 
 impl Switchboard {

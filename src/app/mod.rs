@@ -1,12 +1,13 @@
 //! Puts the hub together: database, bus, actors, services, server, jobs. Started by `main` and, in
 //! the same way, by every test.
 
+mod bus;
 mod keys;
 mod server;
 mod settings;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
@@ -23,14 +24,13 @@ use crate::actors::conversation::{Conversations, MessageBatch};
 use crate::actors::error::Error;
 use crate::actors::fanout::Fanout;
 use crate::actors::presence::PresenceBook;
-use crate::bus::{Bus, Envelope, RedisBus, RedisFault};
+use crate::bus::RedisFault;
 use crate::config::{Config, ConfigError};
-use crate::domain::channel::Channel;
 use crate::http::operations::Readiness;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::import::Importer;
 use crate::jobs::remind::Reminder;
-use crate::jobs::{deliver, heads, import, remind, sweep};
+use crate::jobs::{deliver, heads, import, presence, remind, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
@@ -89,6 +89,7 @@ pub enum StartError {
     Passwords(Error),
 }
 
+use self::bus::Listeners;
 pub use self::settings::check;
 
 /// The database that the hub uses.
@@ -198,6 +199,7 @@ struct World {
     endpoints: EndpointPolicy,
     /// Where calendars that are imported may lie.
     feeds: EndpointPolicy,
+    listeners: Listeners,
 }
 
 impl Hub {
@@ -244,6 +246,7 @@ impl Hub {
         };
         let jobs = vec![
             tokio::spawn(remind::run(reminder, stop.clone())),
+            tokio::spawn(presence::run(world.presence.clone(), stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
             tokio::spawn(import::run(importer, stop.clone())),
             tokio::spawn(heads::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
@@ -300,7 +303,7 @@ impl Hub {
 
 impl World {
     async fn build(config: &Config, pool: Pool, threads: &[Arbiter]) -> Result<Self, StartError> {
-        let (fanout, calendars_known) = connect_bus(config).await?;
+        let (fanout, listeners) = bus::connect(config)?;
         let threads: Arc<[_]> = threads.iter().map(Arbiter::handle).collect();
         let push_window = config.push.window;
         let commission_bps = config.booking.commission_bps;
@@ -318,8 +321,9 @@ impl World {
         let conversations =
             Conversations::new(threads.clone(), pool.clone(), fanout.clone(), messages);
         let presence = PresenceBook::new(threads, fanout.clone(), config.sockets.presence_grace);
-        // The bus may tell of calendars from now on. Set once, here.
-        let _ = calendars_known.set(calendars.clone());
+        // The bus may tell of these from now on. Set once, here.
+        let _ = listeners.calendars.set(calendars.clone());
+        let _ = listeners.presence.set(presence.clone());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let cost = config.auth.bcrypt_cost;
         let passwords = web::block(move || Passwords::new(cost, cores))
@@ -339,6 +343,7 @@ impl World {
             push,
             endpoints,
             feeds,
+            listeners,
         })
     }
 
@@ -352,13 +357,15 @@ impl World {
             refresh_ttl: whole(config.auth.refresh_ttl),
         };
         let auth = Auth::new(pool(), self.fanout.clone(), rules, self.passwords.clone());
+        let auth = web::Data::new(auth);
+        let _ = self.listeners.auth.set(auth.clone());
         let chat = Chat::new(pool(), self.conversations.clone(), self.fanout.clone());
         let bookings = Bookings::new(pool(), self.calendars.clone(), config.booking.hold_ttl);
         let inbox = Inbox::new(pool(), self.fanout.clone(), self.push.clone(), self.endpoints);
         let reviews = Reviews::new(pool(), self.fanout.clone(), config.push.window);
         let external = ExternalCalendars::new(pool(), self.calendars.clone(), self.feeds);
         Ok(Services {
-            auth: web::Data::new(auth),
+            auth,
             users: web::Data::new(Users::new(pool())),
             catalogue: web::Data::new(Catalogue::new(pool())),
             practices: web::Data::new(Practices::new(pool(), self.calendars.clone())),
@@ -372,24 +379,4 @@ impl World {
             reviews: web::Data::new(reviews),
         })
     }
-}
-
-/// The fan-out over the configured bus, and where the bus looks for the calendars that it tells
-/// of changes on other nodes, once they are there.
-async fn connect_bus(config: &Config) -> Result<(Fanout, Arc<OnceLock<Calendars>>), StartError> {
-    let fanout = Fanout::new(Bus::InProcess);
-    let known: Arc<OnceLock<Calendars>> = Arc::default();
-    let Some(url) = &config.redis_url else { return Ok((fanout, known)) };
-    let (local, calendars) = (fanout.clone(), known.clone());
-    let bus = RedisBus::connect(url.expose_secret(), move |envelope| match envelope {
-        Envelope::Event { channel, seq, text } => {
-            local.deliver(channel, seq, &text);
-            if let (Channel::Calendar(id), Some(calendars)) = (channel, calendars.get()) {
-                calendars.refresh_soon(id);
-            }
-        }
-        Envelope::Revoke { user_id, sessions } => local.revoke_here(user_id, &sessions),
-    })
-    .await?;
-    Ok((fanout.with_bus(Bus::Redis(bus)), known))
 }

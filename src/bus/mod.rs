@@ -1,23 +1,29 @@
-//! How nodes tell each other that something happened.
+//! How nodes tell each other that something happened, and what they know together.
 //!
 //! PostgreSQL is the truth for everything durable; the bus only makes it quick. A lost message
-//! costs the time until the next one (or the client's next `ping`), never data.
+//! costs the time until the next one (or the next beat of its node), never data.
 
 mod redis;
+mod wire;
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::channel::Channel;
+use crate::domain::presence::View;
 
-pub use self::redis::{RedisBus, RedisFault};
+pub use self::redis::{Away, Members, RedisBus, RedisFault, Seen, Told};
 
 /// What one node tells the others.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Envelope {
     /// An event of a channel; `text` is the event as sockets get it.
     Event {
         /// The channel.
+        #[serde(with = "named")]
         channel: Channel,
         /// Its seq, if it is durable.
         seq: Option<i64>,
@@ -31,6 +37,45 @@ pub enum Envelope {
         /// Which.
         sessions: Vec<Uuid>,
     },
+    /// A password was tried.
+    Login {
+        /// At which account, if it is one.
+        email: String,
+        /// From where.
+        address: Option<IpAddr>,
+        /// Whether it was wrong; if not, the account's count starts afresh.
+        failed: bool,
+    },
+    /// Over all nodes a user is seen as this from now on.
+    Presence {
+        /// Who.
+        user_id: Uuid,
+        /// Greater than that of every earlier change of this user.
+        version: i64,
+        /// What others may see.
+        view: View,
+    },
+}
+
+impl Envelope {
+    /// What it is about, which decides the topic: about one thing everything comes in order.
+    fn about(&self) -> Uuid {
+        match self {
+            Self::Event { channel, .. } => channel.id(),
+            // Any that is always the same: tries at one account come in order.
+            Self::Login { email, .. } => Uuid::from_u128(email.bytes().map(u128::from).sum()),
+            Self::Revoke { user_id, .. } | Self::Presence { user_id, .. } => *user_id,
+        }
+    }
+}
+
+/// What comes from other nodes.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Another node told this.
+    Told(Envelope),
+    /// Something that another node told may not have come: read what there is.
+    Missed,
 }
 
 /// The bus of this node.
@@ -59,75 +104,28 @@ impl Bus {
             Self::Redis(bus) => bus.publish(envelope),
         }
     }
-}
 
-/// The form on the wire between nodes.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    /// The node that sent it, which need not hear it again.
-    node: Uuid,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sessions: Vec<Uuid>,
-}
-
-fn encode(node: Uuid, envelope: &Envelope) -> Option<Vec<u8>> {
-    let wire = match envelope {
-        Envelope::Event { channel, seq, text } => Wire {
-            node,
-            channel: Some(channel.to_string()),
-            seq: *seq,
-            text: Some(text.clone()),
-            user_id: None,
-            sessions: Vec::new(),
-        },
-        Envelope::Revoke { user_id, sessions } => Wire {
-            node,
-            channel: None,
-            seq: None,
-            text: None,
-            user_id: Some(*user_id),
-            sessions: sessions.clone(),
-        },
-    };
-    serde_json::to_vec(&wire).ok()
-}
-
-/// Reads a message; `None` for our own and for what a newer version may have sent.
-fn decode(own: Uuid, bytes: &[u8]) -> Option<Envelope> {
-    let wire: Wire = serde_json::from_slice(bytes).ok()?;
-    if wire.node == own {
-        return None;
-    }
-    if let Some(user_id) = wire.user_id {
-        return Some(Envelope::Revoke { user_id, sessions: wire.sessions });
-    }
-    let channel = wire.channel?.parse().ok()?;
-    Some(Envelope::Event { channel, seq: wire.seq, text: wire.text? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn envelopes_read_back_on_other_nodes_only() {
-        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        for envelope in [
-            Envelope::Event { channel: Channel::Calendar(a), seq: Some(3), text: "{}".to_owned() },
-            Envelope::Revoke { user_id: a, sessions: vec![b] },
-        ] {
-            let bytes = encode(a, &envelope).unwrap();
-            assert_eq!(decode(b, &bytes), Some(envelope));
-            assert_eq!(decode(a, &bytes), None);
+    /// What all nodes know of their users together; none with a single node.
+    pub fn members(&self) -> Option<Members> {
+        match self {
+            Self::InProcess => None,
+            Self::Redis(bus) => Some(bus.members()),
         }
-        assert_eq!(decode(a, b"nonsense"), None);
+    }
+}
+
+/// Channels by their names.
+mod named {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use crate::domain::channel::Channel;
+
+    pub(super) fn serialize<S: Serializer>(channel: &Channel, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(channel)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Channel, D::Error> {
+        let name = String::deserialize(d)?;
+        name.parse().map_err(|_| de::Error::custom("not a channel"))
     }
 }

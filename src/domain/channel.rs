@@ -19,6 +19,13 @@ pub enum Channel {
 }
 
 impl Channel {
+    /// Of what it is the channel.
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::User(id) | Self::Conversation(id) | Self::Calendar(id) | Self::Presence(id) => id,
+        }
+    }
+
     /// Whether its events are kept and carry a `seq`.
     pub fn is_durable(self) -> bool {
         match self {

@@ -14,9 +14,7 @@ use serde::{Deserialize, Serialize};
 pub const PACE: Duration = Duration::from_secs(2);
 
 /// What others see. The greater one counts where there are several.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// No device is connected.

@@ -4,6 +4,7 @@
 pub mod deliver;
 pub mod heads;
 pub mod import;
+pub mod presence;
 pub mod remind;
 pub mod sweep;
 

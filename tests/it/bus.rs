@@ -10,7 +10,7 @@ use crate::support::redis::Redis;
 use crate::support::{Socket, TestHub};
 
 /// Two hubs over one database and one bus, both listening.
-async fn two_nodes(redis: &Redis) -> (TestHub, TestHub) {
+pub async fn two_nodes(redis: &Redis) -> (TestHub, TestHub) {
     let with = |url: String| {
         move |c: &mut hub::config::Config| {
             c.redis_url = Some(url.into());
@@ -20,7 +20,20 @@ async fn two_nodes(redis: &Redis) -> (TestHub, TestHub) {
     let a = TestHub::start_with(with(redis.url())).await;
     let b = TestHub::start_over(a.database_url.clone(), with(redis.url())).await;
     redis.is_followed_by(2).await;
+    is_connected(&a).await;
+    is_connected(&b).await;
     (a, b)
+}
+
+/// Waits until `hub` hears other nodes.
+pub async fn is_connected(hub: &TestHub) {
+    for _ in 0..400 {
+        if hub.get("/readyz").await.data(200)["bus"] == "connected" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the bus is not connected");
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ use self::throttle::Throttle;
 use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
 use crate::actors::now;
+use crate::bus::Envelope;
 use crate::domain::access::Role;
 use crate::domain::refusal::Refusal;
 use crate::domain::tokens::{Rotation, decide};
@@ -154,18 +155,32 @@ impl Auth {
         let matches = self.passwords.verify(password, hash).await?;
         match found {
             Some((user, _)) if matches && user.status == "active" => {
-                attempt.succeeded();
+                if attempt.succeeded() {
+                    self.tell_of_try(&email, origin, false);
+                }
                 let mut conn = self.pool.get().await?;
                 conn.transaction(async |conn| self.open_session(conn, user, origin).await).await
             }
             other => {
                 attempt.failed();
+                self.tell_of_try(&email, origin, true);
                 let mut conn = self.pool.get().await?;
                 let user_id = other.map(|(user, _)| user.id);
                 self.note(&mut conn, "failed_login", user_id, origin).await?;
                 Err(Refusal::InvalidCredentials.into())
             }
         }
+    }
+
+    /// Lets the other nodes count the try, too.
+    fn tell_of_try(&self, email: &str, origin: &Origin, failed: bool) {
+        let (email, address) = (email.to_owned(), origin.address);
+        self.fanout.bus().publish(&Envelope::Login { email, address, failed });
+    }
+
+    /// A password was tried at another node.
+    pub fn tried_elsewhere(&self, email: &str, address: Option<IpAddr>, failed: bool) {
+        self.throttle.ended_elsewhere(email, address, failed);
     }
 
     async fn open_session(&self, conn: &mut Conn, user: User, origin: &Origin) -> Result<Issued> {

@@ -4,7 +4,8 @@
 //! attacker somewhere else therefore never uses up the owner's attempts. A try that is under way
 //! is no failure yet, but takes the place of one: it waits while so many are under way that their
 //! failing would use up what is left, so that a thousand guesses at once are no more than a few.
-//! Kept in memory, per node, bounded: the least recently used entry makes room.
+//! Kept in memory, bounded: the least recently used entry makes room. Nodes tell each other of tries
+//! that ended; what the bus loses, or a restart, is forgotten.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -110,6 +111,13 @@ impl Default for Throttle {
     }
 }
 
+/// What a try counts against, with the limits.
+fn keys_of(email: &str, address: Option<IpAddr>) -> Vec<(Key, u32)> {
+    let mut keys = vec![(Key::AccountFrom(email.to_owned(), address), PER_ACCOUNT)];
+    keys.extend(address.map(|address| (Key::Address(address), PER_ADDRESS)));
+    keys
+}
+
 /// A password that is being tried. Dropped with nothing said, it counts as never made: the hub was
 /// too busy to look, or the client hung up and learns nothing.
 pub(super) struct Try<'a> {
@@ -119,22 +127,14 @@ pub(super) struct Try<'a> {
 }
 
 impl Try<'_> {
-    /// The password was right: the owner starts afresh.
-    pub(super) fn succeeded(self) {
-        let mut counts = self.throttle.counts();
-        for (key, _) in &self.keys {
-            if matches!(key, Key::AccountFrom(..)) {
-                counts.entry(key).failed = 0;
-            }
-        }
+    /// The password was right: the owner starts afresh. True when there is something to forget.
+    pub(super) fn succeeded(self) -> bool {
+        self.throttle.forget(&self.keys)
     }
 
     /// The password was wrong.
     pub(super) fn failed(self) {
-        let mut counts = self.throttle.counts();
-        for (key, _) in &self.keys {
-            counts.entry(key).fail();
-        }
+        self.throttle.fail(&self.keys);
     }
 }
 
@@ -169,8 +169,7 @@ impl Throttle {
         email: &str,
         address: Option<IpAddr>,
     ) -> Result<Try<'_>, Refusal> {
-        let mut keys = vec![(Key::AccountFrom(email.to_owned(), address), PER_ACCOUNT)];
-        keys.extend(address.map(|address| (Key::Address(address), PER_ADDRESS)));
+        let keys = keys_of(email, address);
         let deadline = tokio::time::Instant::now() + self.patience;
         let mut waiting = None;
         loop {
@@ -186,6 +185,32 @@ impl Throttle {
             let in_time = tokio::time::timeout_at(deadline, ended).await;
             in_time.map_err(|_| Refusal::RateLimited(AGAIN))?;
         }
+    }
+
+    /// A try at another node has ended; counts as one here.
+    pub(super) fn ended_elsewhere(&self, email: &str, address: Option<IpAddr>, failed: bool) {
+        let keys = keys_of(email, address);
+        if failed {
+            self.fail(&keys);
+        } else {
+            self.forget(&keys);
+        }
+    }
+
+    fn fail(&self, keys: &[(Key, u32)]) {
+        let mut counts = self.counts();
+        for (key, _) in keys {
+            counts.entry(key).fail();
+        }
+    }
+
+    fn forget(&self, keys: &[(Key, u32)]) -> bool {
+        let mut counts = self.counts();
+        let accounts = keys.iter().filter(|(key, _)| matches!(key, Key::AccountFrom(..)));
+        accounts.fold(false, |any, (key, _)| {
+            let failed = std::mem::take(&mut counts.entry(key).failed);
+            any || failed > 0
+        })
     }
 
     /// Counts a try against `keys`; false while others under way have to end first.

@@ -107,7 +107,7 @@ impl TestHub {
     }
 
     /// A hub that runs elsewhere: somebody else starts and stops it.
-    pub(super) fn at(address: SocketAddr, database_url: String) -> Self {
+    pub fn at(address: SocketAddr, database_url: String) -> Self {
         // The hub does so in its own process; there it may have been done already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()

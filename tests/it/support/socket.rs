@@ -62,6 +62,20 @@ impl Socket {
         self.answer(id).await
     }
 
+    /// Whether the socket still answers.
+    pub async fn call_if_open(&mut self, op: &str) -> bool {
+        let command = json!({ "id": "open?", "op": op }).to_string();
+        if self.stream.send(Message::text(command)).await.is_err() {
+            return false;
+        }
+        while let Some(frame) = self.frame(PATIENCE).await {
+            if frame["id"] == "open?" {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The answer to the command `id`.
     pub async fn answer(&mut self, id: u64) -> Value {
         loop {

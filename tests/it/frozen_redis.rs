@@ -1,0 +1,107 @@
+//! A Redis that stands still: nobody on the same node notices, bookings go on everywhere, and what
+//! the other node missed is there soon after Redis goes on. `FROZEN_SECONDS` says for how long.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::chat::Pair;
+use crate::support::postgres::migrated;
+use crate::support::redis::Redis;
+use crate::support::{Node, Socket, rows};
+
+/// What a client may wait for an answer, on a machine that builds something else as well. A request
+/// that waits for Redis takes longer.
+const PROMPT: Duration = Duration::from_millis(1_500);
+/// How soon after Redis other nodes have everything.
+const HEALED: Duration = Duration::from_secs(5);
+
+fn frozen() -> Duration {
+    let seconds = std::env::var("FROZEN_SECONDS").map_or(8, |n| n.parse().expect("a number"));
+    Duration::from_secs(seconds)
+}
+
+async fn bus_of(node: &Node) -> Value {
+    node.get("/readyz").await.data(200)["bus"].clone()
+}
+
+async fn bus_becomes(nodes: [&Node; 2], state: &str) {
+    let until = Instant::now() + Duration::from_secs(15);
+    for node in nodes {
+        while bus_of(node).await != state {
+            assert!(Instant::now() < until, "the bus does not become {state}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The seqs of the next `message:new` events, until `last` has come or it is too late.
+async fn seqs(socket: &mut Socket, last: i64, patience: Duration) -> Vec<i64> {
+    let until = Instant::now() + patience;
+    let mut seqs: Vec<i64> = Vec::new();
+    while seqs.last() != Some(&last) {
+        let left = until.saturating_duration_since(Instant::now());
+        let Some(event) = socket.event_within("message:new", left).await else { break };
+        seqs.push(event["seq"].as_i64().unwrap());
+    }
+    seqs
+}
+
+#[tokio::test]
+async fn a_frozen_redis_delays_nobody_but_other_nodes() {
+    let Some(redis) = Redis::start().await else { return };
+    let (url, redis_url) = (migrated(), redis.url());
+    let variables = [("REDIS_URL", redis_url.as_str())];
+    let (a, b) =
+        tokio::join!(Node::start_with(&url, &variables), Node::start_with(&url, &variables));
+    bus_becomes([&a, &b], "connected").await;
+    let pair = Pair::of(&a).await;
+    let (practice, seeker) = (a.practice().await, a.seeker().await);
+    let mut here = pair.follow(&a, &pair.a).await;
+    let mut there = pair.follow(&b, &pair.b).await;
+    here.ok("message:send", pair.message("before")).await;
+    here.event("message:new").await;
+    there.event("message:new").await;
+
+    redis.freeze();
+    let (began, mut sent, mut booked, mut slowest) = (Instant::now(), 1, 0, Duration::ZERO);
+    while began.elapsed() < frozen() {
+        let asked = Instant::now();
+        here.ok("message:send", pair.message("during")).await;
+        sent += 1;
+        assert_eq!(here.event("message:new").await["seq"], sent, "the same node needs no Redis");
+        slowest = slowest.max(asked.elapsed());
+        if sent % 4 == 0 {
+            let asked = Instant::now();
+            let node = if booked % 2 == 0 { &a } else { &b };
+            let wish = practice.wish(practice.slot(booked));
+            seeker.post(node, "/v1/bookings", wish).await.data(201);
+            booked += 1;
+            // Somebody comes and looks around, on the node that hears nothing.
+            let mut visitor = Socket::open(node, &pair.b).await;
+            let who = json!({ "channel": format!("presence:{}", pair.a.id) });
+            visitor.ok("subscribe", who).await;
+            slowest = slowest.max(asked.elapsed() / 3);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(slowest < PROMPT, "somebody waited {slowest:?} for Redis");
+    assert_eq!((bus_of(&a).await, bus_of(&b).await), (json!("lost"), json!("lost")));
+
+    redis.thaw();
+    let back = Instant::now();
+    let seen = seqs(&mut there, sent, HEALED).await;
+    assert_eq!(seen, (2..=sent).collect::<Vec<_>>(), "after {:?}", back.elapsed());
+    bus_becomes([&a, &b], "connected").await;
+    // Nothing comes twice, and the nodes hear each other again.
+    here.ok("message:send", pair.message("after")).await;
+    assert_eq!(seqs(&mut there, sent + 1, HEALED).await, [sent + 1]);
+    assert_eq!(seqs(&mut here, sent + 1, HEALED).await, [sent + 1]);
+    assert_eq!(there.event_within("message:new", Duration::from_secs(1)).await, None);
+    let stored = rows::count(&url, "bookings").await;
+    assert_eq!(stored, usize::try_from(booked).unwrap());
+    println!("frozen for {:?}: {sent} messages, {booked} bookings, slowest {slowest:?}", frozen());
+    for node in [a, b] {
+        node.stop().await;
+    }
+}

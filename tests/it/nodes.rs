@@ -1,0 +1,123 @@
+//! What nodes know together, over a real Redis: who is there, also when a node dies or Redis does.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::bus::two_nodes;
+use crate::chat::Pair;
+use crate::support::postgres::migrated;
+use crate::support::redis::Redis;
+use crate::support::{Node, Person, Socket, TestHub};
+
+fn channel(person: &Person) -> Value {
+    json!({ "channel": format!("presence:{}", person.id) })
+}
+
+/// A socket that follows the presence of `person`, who is in `state`.
+async fn watcher(hub: &TestHub, by: &Person, person: &Person, state: &str) -> Socket {
+    let mut socket = Socket::open(hub, by).await;
+    let opened = socket.ok("subscribe", channel(person)).await;
+    assert_eq!(opened["snapshot"]["state"], state, "{opened}");
+    socket
+}
+
+/// Waits until so many nodes have told Redis of `person`.
+async fn is_known_at(redis: &Redis, person: &Person, nodes: usize) {
+    let id = person.id.replace('-', "");
+    let until = Instant::now() + Duration::from_secs(10);
+    while redis.ask(&format!("HKEYS klearkarma:user:{id}")).await.matches("s:").count() != nodes {
+        assert!(Instant::now() < until, "not known at {nodes} nodes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_on_two_nodes_is_there_until_both_are_left() {
+    let Some(redis) = Redis::start().await else { return };
+    let (hub, other) = two_nodes(&redis).await;
+    let pair = Pair::of(&hub).await;
+    let mut near = watcher(&hub, &pair.b, &pair.a, "offline").await;
+    let mut far = watcher(&other, &pair.b, &pair.a, "offline").await;
+    let here = Socket::open(&hub, &pair.a).await;
+    let mut there = Socket::open(&other, &pair.a).await;
+    is_known_at(&redis, &pair.a, 2).await;
+    for socket in [&mut near, &mut far] {
+        socket.event("user:online").await;
+    }
+    here.close().await;
+    is_known_at(&redis, &pair.a, 1).await;
+    there.ok("presence:set", json!({ "state": "away" })).await;
+    for socket in [&mut near, &mut far] {
+        let away = socket.event("user:away").await;
+        assert_eq!(away["data"]["userId"], pair.a.id);
+        assert_eq!(socket.events, [Value::Null; 0], "one node left and nobody heard of it");
+    }
+    watcher(&hub, &pair.b, &pair.a, "away").await;
+    there.close().await;
+    for socket in [&mut near, &mut far] {
+        assert!(socket.event("user:offline").await["data"]["lastSeen"].is_string());
+        assert_eq!(socket.any_event(Duration::from_secs(3)).await, None, "told once");
+    }
+    let mut late = watcher(&other, &pair.b, &pair.a, "offline").await;
+    let opened = late.ok("subscribe", channel(&pair.a)).await;
+    assert!(opened["snapshot"]["lastSeen"].is_string(), "{opened}");
+}
+
+#[tokio::test]
+async fn presence_outlives_an_outage_of_redis() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let (hub, other) = two_nodes(&redis).await;
+    let pair = Pair::of(&hub).await;
+    let leaves = Socket::open(&hub, &pair.a).await;
+    let _stays = Socket::open(&hub, &pair.b).await;
+    is_known_at(&redis, &pair.a, 1).await;
+    is_known_at(&redis, &pair.b, 1).await;
+    let mut near = watcher(&hub, &pair.b, &pair.a, "online").await;
+    let mut far = watcher(&other, &pair.b, &pair.a, "online").await;
+    redis.kill();
+    leaves.close().await;
+    near.event("user:offline").await;
+    assert_eq!(far.any_event(Duration::from_secs(3)).await, None, "how should it know");
+    // It comes back and knows nothing any more.
+    redis.start_again().await;
+    let offline = far.event_within("user:offline", Duration::from_secs(20)).await;
+    assert_eq!(offline.expect("the other node hears of it")["data"]["userId"], pair.a.id);
+    is_known_at(&redis, &pair.b, 2).await;
+    watcher(&other, &pair.a, &pair.b, "online").await;
+}
+
+#[tokio::test]
+async fn a_dead_node_takes_its_users_offline() {
+    let Some(redis) = Redis::start().await else { return };
+    let (url, redis_url) = (migrated(), redis.url());
+    let variables = [("REDIS_URL", redis_url.as_str())];
+    let (dies, lives) =
+        tokio::join!(Node::start_with(&url, &variables), Node::start_with(&url, &variables));
+    let pair = Pair::of(&lives).await;
+    let both = lives.seeker().await;
+    both.post(&lives, "/v1/conversations", json!({ "userId": pair.b.id })).await.data(201);
+    let _one = Socket::open(&dies, &pair.a).await;
+    let _two = Socket::open(&dies, &both).await;
+    let _three = Socket::open(&lives, &both).await;
+    is_known_at(&redis, &pair.a, 1).await;
+    is_known_at(&redis, &both, 2).await;
+    let mut watcher = watcher(&lives, &pair.b, &pair.a, "online").await;
+    watcher.ok("subscribe", channel(&both)).await;
+    // The node has said that it lives, so that its death is noticed.
+    let until = Instant::now() + Duration::from_secs(15);
+    while !redis.ask("ZCARD klearkarma:nodes").await.contains(":2") {
+        assert!(Instant::now() < until, "the nodes do not beat");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let died = Instant::now();
+    dies.kill().await;
+    let offline = watcher.event_within("user:offline", Duration::from_secs(45)).await;
+    let offline = offline.expect("the users of a dead node are offline within 45 s");
+    assert_eq!(offline["data"]["userId"], pair.a.id);
+    assert!(died.elapsed() > Duration::from_secs(10), "a node that is only slow keeps its users");
+    assert_eq!(watcher.any_event(Duration::from_secs(5)).await, None, "who is elsewhere stays");
+    is_known_at(&redis, &both, 1).await;
+    assert!(redis.ask("ZCARD klearkarma:nodes").await.contains(":1"), "nothing is left of it");
+    lives.stop().await;
+}
