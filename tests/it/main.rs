@@ -24,6 +24,7 @@ mod contention;
 mod conventions;
 mod cursors;
 mod explain_binary;
+mod faults;
 mod frozen_redis;
 mod fuzz;
 mod fuzz_world;

@@ -47,6 +47,20 @@ impl Redis {
         self.child.wait().unwrap();
     }
 
+    /// Lets it stand still, with its connections open: nobody is told anything, or that it is gone.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Starts it again, on the same port.
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.program, self.port, &self.arguments);
