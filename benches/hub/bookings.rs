@@ -44,13 +44,16 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
     let mut over_hub = Vec::new();
     for turn in 0..=options.turns {
         world.sql.batch_execute("CHECKPOINT").await.unwrap();
+        let before = world.processor();
         let hub = over_the_hub(&world, options, booked).await;
+        let for_hub = world.processor().since(before, hub.requests());
         booked += hub.requests();
         assert_eq!(hub.of(201), hub.requests(), "free slots were refused: {}", hub.summary());
         world.sql.batch_execute("CHECKPOINT").await.unwrap();
         let rows = by_pgbench(&world, options).await;
         let rate = hub.rate(hub.of(201));
         println!("turn {turn}: hub {}", hub.summary());
+        println!("        {for_hub}");
         println!("        pgbench {rows:.0} rows/s; ratio {:.2}", rate / rows);
         if turn > 0 {
             over_hub.push(rate);

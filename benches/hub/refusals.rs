@@ -29,6 +29,7 @@ pub struct Options {
 pub async fn run(options: &Options, setup: &Setup) -> bool {
     let world = World::start(1, options.seekers, setup).await;
     let (mut rates, mut p99s) = (Vec::new(), Vec::new());
+    let before = world.processor();
     for n in 0..=options.slots {
         let body = json!({ "practitionerId": world.practitioners[0],
             "serviceId": world.service_id, "startsAt": slot(n) })
@@ -49,6 +50,8 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
         }
     }
     assert_eq!(world.number("SELECT count(*) FROM bookings").await as usize, options.slots + 1);
+    let all = options.requests * (options.slots + 1);
+    println!("{}", world.processor().since(before, all));
     let (rate, p99) = (median(rates), Duration::from_secs_f64(median(p99s)));
     println!("median: {rate:.0} refusals/s (goal 10000), p99 {} (goal 50 ms)", ms(p99));
     world.stop(setup.keep).await;

@@ -47,8 +47,10 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
         load(world.address, options.connections, until, rate, move |n| query(world, n))
     };
     queries(None).await;
+    let before = world.processor();
     let most = queries(None).await;
     println!("as many as it takes: {}", most.summary());
+    println!("{}", world.processor().since(before, most.requests()));
     let steady = queries(Some(options.rate as f64)).await;
     println!("at {}/s: {}", options.rate, steady.summary());
     let until = Until::Time(seconds);

@@ -114,6 +114,21 @@ impl World {
         self.sql.query_one(&format!("SELECT ({query})::bigint"), &[]).await.unwrap().get(0)
     }
 
+    /// The processor time that hub and PostgreSQL have taken so far. What else runs on the machine
+    /// hardly changes it.
+    pub fn processor(&self) -> Processor {
+        let postmaster = self.postgres.pid();
+        let servers = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let stat = Stat::read(entry.file_name().to_str()?)?;
+            (stat.parent == postmaster).then_some(stat.own)
+        });
+        let server = Stat::read(&postmaster.to_string()).unwrap();
+        Processor {
+            hub: Stat::read(&self.hub.0.id().to_string()).unwrap().own,
+            postgres: server.own + server.of_ended + servers.sum::<Duration>(),
+        }
+    }
+
     /// One practice is made through the API, with rows as the hub writes them; the others are
     /// copies of it.
     async fn populate(&mut self, practitioners: usize, seekers: usize) {
@@ -160,6 +175,43 @@ impl World {
         assert!(self.hub.0.wait().unwrap().success());
         drop(self.sql);
         self.postgres.stop().await.unwrap();
+    }
+}
+
+/// Processor time.
+#[derive(Clone, Copy)]
+pub struct Processor {
+    hub: Duration,
+    postgres: Duration,
+}
+
+impl Processor {
+    /// What was taken since `before`, for each of `things`.
+    pub fn since(self, before: Self, things: usize) -> String {
+        let each = |now: Duration, then: Duration| (now - then).as_secs_f64() * 1e6 / things as f64;
+        let (hub, postgres) = (each(self.hub, before.hub), each(self.postgres, before.postgres));
+        format!("processor for each: hub {hub:.0} µs, PostgreSQL {postgres:.0} µs")
+    }
+}
+
+/// What /proc tells of a process (proc_pid_stat(5)).
+struct Stat {
+    parent: u32,
+    own: Duration,
+    /// Of its children that it has waited for.
+    of_ended: Duration,
+}
+
+impl Stat {
+    fn read(pid: &str) -> Option<Self> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field, a name in parentheses, may hold anything.
+        let (_, rest) = text.rsplit_once(") ")?;
+        let field = |n: usize| rest.split(' ').nth(n - 3)?.parse::<u64>().ok();
+        // Hundredths of a second, on every Linux there is.
+        let time =
+            |from: usize| Some(Duration::from_millis(10 * (field(from)? + field(from + 1)?)));
+        Some(Self { parent: field(4)?.try_into().ok()?, own: time(14)?, of_ended: time(16)? })
     }
 }
 
