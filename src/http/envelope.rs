@@ -77,8 +77,9 @@ impl Pagination {
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
-    /// `data`, or `error` when the status says so.
-    pub body: Value,
+    /// `data`, or `error` when the status says so, as JSON text: it is written once, without a tree
+    /// of values in between.
+    pub body: String,
     pagination: Option<Pagination>,
     version: Option<i64>,
 }
@@ -95,7 +96,7 @@ impl Reply {
     }
 
     fn with(status: StatusCode, data: impl Serialize) -> ApiResult<Self> {
-        let body = serde_json::to_value(data).map_err(|e| Error::Fault(format!("json: {e}")))?;
+        let body = serde_json::to_string(&data).map_err(|e| Error::Fault(format!("json: {e}")))?;
         Ok(Self { status, body, pagination: None, version: None })
     }
 
@@ -110,8 +111,8 @@ impl Reply {
     }
 
     /// An answer that was given before.
-    pub fn again(status: StatusCode, body: Value) -> Self {
-        Self { status, body, pagination: None, version: None }
+    pub fn again(status: StatusCode, body: &Value) -> Self {
+        Self { status, body: body.to_string(), pagination: None, version: None }
     }
 
     /// With the version as `ETag`, for `If-Match`.
@@ -139,12 +140,14 @@ fn request_id(req: &HttpRequest) -> String {
     req.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
 }
 
-fn envelope(key: &str, content: &Value, id: &str, pagination: Option<&Pagination>) -> String {
+/// The envelope around `content`, which is JSON already.
+fn envelope(key: &str, content: &str, id: &str, pagination: Option<&Pagination>) -> String {
     let mut meta = json!({ "timestamp": crate::actors::now(), "requestId": id });
     if let (Some(meta), Some(pagination)) = (meta.as_object_mut(), pagination) {
         meta.insert("pagination".to_owned(), json!(pagination));
     }
-    json!({ "success": key == "data", key: content, "meta": meta }).to_string()
+    let success = key == "data";
+    format!(r#"{{"{key}":{content},"meta":{meta},"success":{success}}}"#)
 }
 
 /// The answer to a failed request.
@@ -158,6 +161,6 @@ pub fn failure(error: &Error, id: &str) -> HttpResponse {
         response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
     }
     response.insert_header((header::CACHE_CONTROL, "no-store"));
-    let body = envelope("error", &error::body(error), id, None);
+    let body = envelope("error", &error::body(error).to_string(), id, None);
     response.content_type("application/json").body(body)
 }

@@ -9,6 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -110,13 +111,13 @@ impl<T> Once<T> {
             Claim::Done { status, body } => {
                 let status = StatusCode::from_u16(status)
                     .map_err(|e| Error::Fault(format!("stored status: {e}")))?;
-                return Ok(Reply::again(status, body));
+                return Ok(Reply::again(status, &body));
             }
         }
         let work = work(caller, body);
         let task = actix_web::rt::spawn(async move {
-            let result = work.await;
-            let kept = settle(&pool, user_id, &key, &result).await;
+            let mut result = work.await;
+            let kept = settle(&pool, user_id, &key, &mut result).await;
             if let Err(e) = kept {
                 // The work is committed: its answer must not be lost for the sake of the key.
                 tracing::error!("an idempotency key was not settled: {:?}", e.0);
@@ -141,12 +142,19 @@ async fn claim(pool: &Pool, user_id: Uuid, key: &str, hash: &[u8]) -> ApiResult<
     }
 }
 
-async fn settle(pool: &Pool, user_id: Uuid, key: &str, result: &ApiResult<Reply>) -> ApiResult<()> {
+async fn settle(
+    pool: &Pool,
+    user_id: Uuid,
+    key: &str,
+    result: &mut ApiResult<Reply>,
+) -> ApiResult<()> {
     let mut conn = pool.get().await?;
     match result {
         Ok(reply) => {
-            let status = reply.status.as_u16();
-            idempotency::complete(&mut conn, user_id, key, status, &reply.body).await?;
+            let (status, body) = (reply.status.as_u16(), stored(&reply.body)?);
+            // The first answer reads byte by byte as it will when it is given again.
+            reply.body = body.to_string();
+            idempotency::complete(&mut conn, user_id, key, status, &body).await?;
         }
         Err(ApiError(e))
             if error::status(e).is_server_error() || error::retry_after(e).is_some() =>
@@ -159,4 +167,8 @@ async fn settle(pool: &Pool, user_id: Uuid, key: &str, result: &ApiResult<Reply>
         }
     }
     Ok(())
+}
+
+fn stored(body: &str) -> Result<Value, Error> {
+    serde_json::from_str(body).map_err(|e| Error::Fault(format!("json: {e}")))
 }
