@@ -67,20 +67,6 @@ impl Redis {
         self.answers().await;
     }
 
-    /// Lets it stand still: its connections stay, and nothing is answered.
-    pub fn freeze(&self) {
-        kill(self.pid(), Signal::SIGSTOP).unwrap();
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        kill(self.pid(), Signal::SIGCONT).unwrap();
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().try_into().unwrap())
-    }
-
     /// The answer to `command`, as it comes over the wire; a short one.
     pub async fn ask(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
