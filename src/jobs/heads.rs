@@ -15,8 +15,9 @@ use crate::domain::channel::Channel;
 use crate::models::heads;
 use crate::models::pool::Pool;
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(3);
+/// Between two looks. A channel that something was heard of is left out once, so a lost event is noticed
+/// within two of them.
+const EVERY: Duration = Duration::from_secs(2);
 /// Channels that are asked after at once.
 const CHUNK: usize = 5_000;
 
