@@ -199,7 +199,7 @@ async fn serve_over(
         }
         Hub::start_unready(config, database).await
     };
-    let hub = tokio::select! {
+    let mut hub = tokio::select! {
         hub = starting => hub?,
         () = signals.told() => return Ok(()),
     };
@@ -210,6 +210,9 @@ async fn serve_over(
         () = signals.told() => Ok(()),
     };
     tracing::info!("stopping");
+    if signals.by_hand {
+        hub.hurry();
+    }
     hub.stop().await;
     served
 }
@@ -228,13 +231,15 @@ async fn open_doors(hub: &Hub, demo: bool) -> Result<(), Failure> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Somebody sits there and waits.
+    by_hand: bool,
 }
 
 impl Signals {
     /// From now on they no longer end the process.
     fn catch() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())?, by_hand: false })
     }
 
     /// Waits for one.
@@ -243,6 +248,7 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         };
+        self.by_hand |= name == "SIGINT";
         tracing::info!(signal = name, "told to stop");
     }
 }

@@ -16,7 +16,8 @@ use super::healing::{CatchUpAll, Watched};
 use super::merge;
 use super::outbox::MergeKey;
 use super::protocol;
-use super::switchboard::{Deliver, Heads, Quiet, Revoke, Shutdown, Switchboard};
+use super::roster::Rosters;
+use super::switchboard::{Deliver, Heads, Quiet, Switchboard};
 use crate::bus::{Bus, Envelope};
 use crate::domain::channel::Channel;
 use crate::models::calendar_commit::StoredEvent;
@@ -45,13 +46,14 @@ struct Line {
 #[derive(Clone)]
 pub struct Fanout {
     boards: Arc<RwLock<Vec<Line>>>,
+    rosters: Rosters,
     bus: Bus,
 }
 
 impl Fanout {
     /// A fan-out with no switchboards yet.
     pub fn new(bus: Bus) -> Self {
-        Self { boards: Arc::default(), bus }
+        Self { boards: Arc::default(), rosters: Rosters::default(), bus }
     }
 
     /// The same switchboards with another bus.
@@ -136,27 +138,13 @@ impl Fanout {
 
     /// Closes the sockets of revoked sessions, everywhere.
     pub fn revoke(&self, user_id: Uuid, sessions: &[Uuid]) {
-        self.revoke_here(user_id, sessions);
+        self.rosters.revoke(sessions.to_vec());
         self.bus.publish(&Envelope::Revoke { user_id, sessions: sessions.to_vec() });
     }
 
-    /// Closes the sockets of revoked sessions on this node.
-    pub fn revoke_here(&self, user_id: Uuid, sessions: &[Uuid]) {
-        let sessions: Arc<[Uuid]> = sessions.into();
-        self.each(|line| {
-            if line.board.try_send(Revoke { user_id, sessions: sessions.clone() }).is_err() {
-                tracing::warn!("a switchboard is too busy to revoke sockets at once");
-            }
-        });
-    }
-
-    /// Tells every socket of this node that the hub stops, and closes it with 4000.
-    pub async fn shut_down(&self) {
-        let boards = self.boards.read().unwrap_or_else(PoisonError::into_inner).clone();
-        for line in boards {
-            // A board that is gone has no sockets left to tell.
-            let _ = line.board.send(Shutdown).await;
-        }
+    /// The sockets of this node.
+    pub fn rosters(&self) -> &Rosters {
+        &self.rosters
     }
 
     /// The durable channels that sockets follow here and that nothing was heard of since the last

@@ -15,7 +15,6 @@ use std::time::Duration;
 use actix::Recipient;
 use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
-use uuid::Uuid;
 
 use super::outbox::Outbox;
 use super::protocol::Close;
@@ -87,7 +86,6 @@ struct State {
     closing: Option<Close>,
     /// Set when a socket closes: how long its peer is waited for.
     farewell: Option<Pin<Box<Sleep>>>,
-    session: Option<Uuid>,
     /// Of the response stream.
     waker: Option<Waker>,
     /// How the socket is told to read from PostgreSQL.
@@ -153,16 +151,6 @@ impl Line {
     pub fn has_room(&self, more: usize) -> bool {
         let state = self.state.borrow();
         !state.is_closing() && state.outbox.has_room(more)
-    }
-
-    /// Says which session the socket is authenticated with.
-    pub fn set_session(&self, session: Uuid) {
-        self.state.borrow_mut().session = Some(session);
-    }
-
-    /// The session that the socket is authenticated with.
-    pub fn session(&self) -> Option<Uuid> {
-        self.state.borrow().session
     }
 
     /// Says how the socket is told to read from PostgreSQL; the first way stands.
@@ -234,11 +222,14 @@ impl Line {
         if state.flow == Flow::Ended { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Lets go of the connection.
+    /// Lets go of the connection, and tells the peer that nothing more comes: the dispatcher would
+    /// wait for it to say something first.
     pub(super) fn hang_up(&self) {
         let mut state = self.state.borrow_mut();
         state.flow = Flow::Ended;
-        state.tap = None;
+        if let Some(tap) = state.tap.take() {
+            tap.finish();
+        }
         state.waker = None;
         state.catch_up = None;
     }

@@ -10,6 +10,7 @@ mod calendar_next;
 mod calendar_place;
 mod calendar_state;
 pub mod committer;
+pub mod connections;
 pub mod conversation;
 mod conversation_inbox;
 pub mod conversation_receipts;
@@ -17,19 +18,23 @@ pub mod directory;
 pub mod error;
 pub mod fanout;
 mod frame_guard;
+mod goodbye;
 mod healing;
 pub mod line;
 mod merge;
+pub mod openings;
 pub mod outbox;
 pub mod presence;
 mod presence_news;
 pub mod protocol;
 pub mod replay;
 mod response;
+pub mod roster;
 pub mod session;
 mod session_channels;
 mod session_commands;
 mod session_presence;
+pub mod socket_machine;
 mod subscriptions;
 pub mod switchboard;
 pub mod wire;
@@ -38,4 +43,10 @@ pub mod wire;
 pub fn now() -> jiff::Timestamp {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+/// Time since this process first asked: it never goes back, and is one for all sockets.
+pub fn uptime() -> std::time::Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
 }

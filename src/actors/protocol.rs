@@ -1,6 +1,7 @@
 //! The words of the WebSocket contract, without a transport: commands in, answers and events out,
 //! close codes. PROTOCOL.md section 3; `docs/websocket.md` is its public form.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -71,8 +72,13 @@ impl Close {
         }
     }
 
-    /// The words beside the code, for people.
-    pub fn reason(self) -> &'static str {
+    /// The words beside the code. A hub with too much to do also says when to come again, each
+    /// time another time, so that those who come do not come together.
+    pub fn reason(self) -> Cow<'static, str> {
+        if self == Self::Overloaded {
+            let wait = reconnect_after().as_millis();
+            return format!("overloaded; reconnectAfterMs={wait}").into();
+        }
         match self {
             Self::Normal => "bye",
             Self::Malformed => "malformed frame",
@@ -88,19 +94,22 @@ impl Close {
             Self::ProtocolError => "protocol error",
             Self::TooManyConnections => "too many connections",
         }
+        .into()
     }
 
     /// The whole close frame.
     pub fn frame(self) -> Bytes {
-        let reason = self.reason().as_bytes();
-        let mut frame = BytesMut::with_capacity(4 + reason.len());
-        frame.put_u8(0x88);
-        // Control frames hold at most 125 bytes; every reason above is far shorter.
-        frame.put_u8(u8::try_from(2 + reason.len()).unwrap_or(125));
-        frame.put_u16(self.code());
-        frame.put_slice(reason);
-        frame.freeze()
+        let reason = self.reason();
+        let mut payload = BytesMut::with_capacity(2 + reason.len());
+        payload.put_u16(self.code());
+        payload.put_slice(reason.as_bytes());
+        frame(0x88, &payload)
     }
+}
+
+/// How long a client should wait that finds the hub with too much to do: 1 to 5 s, at random.
+pub fn reconnect_after() -> Duration {
+    Duration::from_millis(rand::random_range(1_000..5_000))
 }
 
 /// A client's command. Its `id` comes back with the answer.
@@ -169,11 +178,17 @@ pub fn event(name: &str, channel: Channel, seq: Option<i64>, at: &str, data: &Va
     .to_string()
 }
 
-/// A server's text frame (RFC 6455 section 5.2: final, unmasked) around `text`.
+/// A server's text frame around `text`.
 pub fn text_frame(text: &str) -> Bytes {
-    let mut frame = BytesMut::with_capacity(text.len() + 10);
-    frame.put_u8(0x81);
-    match text.len() {
+    frame(0x81, text.as_bytes())
+}
+
+/// A server's frame (RFC 6455 section 5.2: unmasked) with this first byte (final bit and opcode).
+/// A control frame's payload has at most 125 bytes.
+pub fn frame(first: u8, payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(payload.len() + 10);
+    frame.put_u8(first);
+    match payload.len() {
         n @ 0..=125 => frame.put_u8(u8::try_from(n).unwrap_or(125)),
         n @ 126..=0xffff => {
             frame.put_u8(126);
@@ -184,7 +199,7 @@ pub fn text_frame(text: &str) -> Bytes {
             frame.put_u64(n as u64);
         }
     }
-    frame.put_slice(text.as_bytes());
+    frame.put_slice(payload);
     frame.freeze()
 }
 

@@ -1,32 +1,37 @@
 //! The response body of an upgraded connection. It carries no bytes: it runs the socket's actor,
-//! waits for a connection that takes no more, and ends the connection when the line has ended.
+//! waits for a connection that takes no more, and ends the connection when the line has ended and
+//! the peer has said goodbye.
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use super::goodbye::Goodbye;
 use super::line::{Kind, Line};
 
 /// The body around the byte stream of a socket's actor.
-pub(super) struct Response<S> {
+pub(super) struct Response<S, P> {
     actor: Pin<Box<S>>,
     /// The actor has stopped.
     is_alone: bool,
     line: Rc<Line>,
+    goodbye: Goodbye<P>,
 }
 
-impl<S> Response<S> {
-    pub(super) fn new(actor: S, line: Rc<Line>) -> Self {
-        Self { actor: Box::pin(actor), is_alone: false, line }
+impl<S, P> Response<S, P> {
+    pub(super) fn new(actor: S, line: Rc<Line>, goodbye: Goodbye<P>) -> Self {
+        Self { actor: Box::pin(actor), is_alone: false, line, goodbye }
     }
 }
 
-impl<S, E> Stream for Response<S>
+impl<S, P, E> Stream for Response<S, P>
 where
     S: Stream<Item = Result<Bytes, E>>,
+    P: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
     type Item = Result<Bytes, E>;
 
@@ -40,11 +45,13 @@ where
                 Poll::Pending => break,
             }
         }
-        self.line.poll_end(cx).map(|()| None)
+        ready!(self.line.poll_end(cx));
+        let alone = self.is_alone;
+        self.goodbye.poll(cx, alone).map(|()| None)
     }
 }
 
-impl<S> Drop for Response<S> {
+impl<S, P> Drop for Response<S, P> {
     fn drop(&mut self) {
         self.line.hang_up();
     }

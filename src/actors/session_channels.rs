@@ -11,6 +11,7 @@ use super::error::Error;
 use super::line::Kind;
 use super::protocol::{self, Close};
 use super::session::{Ctx, Session};
+use super::socket_machine::Input;
 use super::subscriptions::{self, Opening};
 use super::switchboard::{CatchUp, Ticket};
 use super::{error, replay};
@@ -25,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(25);
 enum Asked {
     /// Nobody: the socket's own channel.
     Implicit,
-    /// The command with this id.
-    Subscribe(Value),
+    /// The command under way.
+    Subscribe,
     /// A command that opens many.
     Resume(Resume),
 }
@@ -37,11 +38,20 @@ struct Start {
     channel: Channel,
     ticket: Ticket,
     since: i64,
+    /// PostgreSQL had nothing after `since` when it was asked for the head.
+    level: bool,
+}
+
+/// A channel whose head was asked for, while events of it wait.
+struct Listening {
+    channel: Channel,
+    since: Option<i64>,
+    ticket: Ticket,
 }
 
 /// A `resume` under way.
 struct Resume {
-    id: Value,
+    /// The channels that have no seq, one after the other.
     todo: VecDeque<(Channel, i64)>,
     /// What is answered about each channel.
     done: Map<String, Value>,
@@ -66,6 +76,10 @@ struct UnsubscribeData {
 #[serde(deny_unknown_fields)]
 struct ResumeData {
     channels: BTreeMap<String, i64>,
+}
+
+fn too_many() -> Error {
+    Refusal::TooManySubscriptions { limit: protocol::MAX_SUBSCRIPTIONS }.into()
 }
 
 fn channel_in(field: &str, text: &str) -> Result<Channel, Refusal> {
@@ -107,38 +121,115 @@ fn read_resume(data: Value) -> Result<VecDeque<(Channel, i64)>, Refusal> {
 impl Session {
     /// Opens the user's own channel; it starts at its head.
     pub(super) fn open_own(&mut self, user_id: uuid::Uuid, ctx: &mut Ctx) {
-        self.open(Channel::User(user_id), None, Asked::Implicit, ctx);
+        self.open_at_head(Channel::User(user_id), None, Asked::Implicit, ctx);
     }
 
-    pub(super) fn subscribe(&mut self, id: Value, data: Value, ctx: &mut Ctx) {
-        match read_subscribe(data) {
-            Ok((channel, since)) => {
-                self.busy = true;
-                self.open(channel, since, Asked::Subscribe(id), ctx);
-            }
-            Err(refusal) => self.refuse(&id, &refusal.into()),
+    /// Opens a channel; an answer that needs no waiting is returned.
+    pub(super) fn subscribe(&mut self, data: Value, ctx: &mut Ctx) -> Option<error::Result<Value>> {
+        let (channel, since) = match read_subscribe(data) {
+            Ok(read) => read,
+            Err(refusal) => return Some(Err(refusal.into())),
+        };
+        if self.is_full_for(channel) {
+            return Some(Err(too_many()));
         }
-    }
-
-    pub(super) fn unsubscribe(&mut self, id: &Value, data: Value) {
-        match read_unsubscribe(data) {
-            Ok(channel) => {
-                self.channels.remove(&channel);
-                self.world.board.borrow_mut().unsubscribe(channel, &self.line);
-                self.reply(id, &Ok(json!({})));
+        match (channel, since) {
+            (Channel::Presence(_), _) | (Channel::Calendar(_), None) => {
+                self.open(channel, since, Asked::Subscribe, ctx);
             }
-            Err(refusal) => self.refuse(id, &refusal.into()),
+            _ => self.open_at_head(channel, since, Asked::Subscribe, ctx),
         }
+        None
     }
 
-    /// Opens many channels one after the other, then answers for all of them.
-    pub(super) fn resume(&mut self, id: Value, data: Value, ctx: &mut Ctx) {
-        match read_resume(data) {
-            Ok(todo) => {
-                self.busy = true;
-                self.resume_next(Resume { id, todo, done: Map::new(), opened: Vec::new() }, ctx);
+    pub(super) fn unsubscribe(&self, data: Value) -> error::Result<Value> {
+        let channel = read_unsubscribe(data)?;
+        self.socket.channels.borrow_mut().remove(&channel);
+        self.world.board.borrow_mut().unsubscribe(channel, &self.socket.line);
+        Ok(json!({}))
+    }
+
+    /// Opens many channels, with one question to PostgreSQL, then answers for all of them.
+    pub(super) fn resume(&mut self, data: Value, ctx: &mut Ctx) -> Option<error::Result<Value>> {
+        let asked = match read_resume(data) {
+            Ok(asked) => asked,
+            Err(refusal) => return Some(Err(refusal.into())),
+        };
+        let (with_seq, todo): (VecDeque<_>, VecDeque<_>) =
+            asked.into_iter().partition(|(channel, _)| channel.is_durable());
+        let mut resume = Resume { todo, done: Map::new(), opened: Vec::new() };
+        let mut listening = Vec::with_capacity(with_seq.len());
+        for (channel, since) in with_seq {
+            if self.is_full_for(channel) {
+                resume.done.insert(channel.to_string(), self.refused(&too_many()));
+            } else {
+                listening.push(self.listen(channel, Some(since), ctx));
             }
-            Err(refusal) => self.refuse(&id, &refusal.into()),
+        }
+        self.ask_heads(listening, Asked::Resume(resume), ctx);
+        None
+    }
+
+    fn is_full_for(&self, channel: Channel) -> bool {
+        let channels = self.socket.channels.borrow();
+        !channels.contains(&channel) && channels.len() >= protocol::MAX_SUBSCRIPTIONS
+    }
+
+    fn listen(&mut self, channel: Channel, since: Option<i64>, ctx: &mut Ctx) -> Listening {
+        let recipient = ctx.address().recipient();
+        let mut board = self.world.board.borrow_mut();
+        let ticket = board.listen(channel, &self.socket.line, recipient);
+        self.socket.channels.borrow_mut().insert(channel);
+        Listening { channel, since, ticket }
+    }
+
+    fn open_at_head(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
+        let listening = self.listen(channel, since, ctx);
+        self.ask_heads(vec![listening], asked, ctx);
+    }
+
+    /// Finds out which of these the user may follow, and where they begin. They are listened to
+    /// already, so nothing that happens meanwhile is missed.
+    fn ask_heads(&mut self, listening: Vec<Listening>, asked: Asked, ctx: &mut Ctx) {
+        let Some(user_id) = self.user_id() else { return };
+        let openings = self.world.openings.clone();
+        let channels = listening.iter().map(|l| l.channel).collect();
+        let ask = async move { openings.heads(user_id, channels).await };
+        ctx.spawn(ask.into_actor(self).map(move |heads, session, ctx| {
+            session.heads_are(listening, heads, asked, ctx);
+        }));
+    }
+
+    fn heads_are(
+        &mut self,
+        listening: Vec<Listening>,
+        heads: error::Result<Vec<Option<i64>>>,
+        mut asked: Asked,
+        ctx: &mut Ctx,
+    ) {
+        for (place, Listening { channel, since, ticket }) in listening.into_iter().enumerate() {
+            let head = match &heads {
+                Ok(heads) => heads.get(place).copied().flatten(),
+                Err(_) => None,
+            };
+            let opening = match (head, &heads) {
+                (Some(head), _) => {
+                    self.world.board.borrow_mut().admit(channel, &self.socket.line, ticket);
+                    Ok((ticket, Opening { head, snapshot: None }))
+                }
+                (None, Ok(_)) => Err(Refusal::NotFound("channel").into()),
+                (None, Err(e)) => Err(e.clone()),
+            };
+            if opening.is_err() {
+                self.unfollow(channel, ticket, ctx);
+            }
+            match self.opened(channel, since, opening, asked, ctx) {
+                Some(more) => asked = more,
+                None => return,
+            }
+        }
+        if let Asked::Resume(resume) = asked {
+            self.resume_next(resume, ctx);
         }
     }
 
@@ -146,64 +237,55 @@ impl Session {
         if let Some((channel, since)) = resume.todo.pop_front() {
             return self.open(channel, Some(since), Asked::Resume(resume), ctx);
         }
-        self.reply(&resume.id, &Ok(json!({ "channels": resume.done })));
+        self.feed(Input::Finished(Ok(json!({ "channels": resume.done }))), ctx);
         for start in resume.opened {
             self.catch_up(start, ctx);
         }
-        self.free(ctx);
     }
 
-    /// Follows `channel`, if the user may. Live events wait at the board until everything before
-    /// them is sent; the board hears of the channel only once it is known to be theirs, since what
-    /// is not kept is handed over at once.
+    /// Follows a channel that begins with a snapshot, if the user may. Live events wait at the board
+    /// until everything before them is sent; the board hears of the channel only once it is known
+    /// to be theirs, since what is not kept is handed over at once.
     fn open(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
-        let Some(who) = &self.identity else { return };
-        let user_id = who.user_id;
-        if !self.channels.contains(&channel) && self.channels.len() >= protocol::MAX_SUBSCRIPTIONS {
-            let limit = protocol::MAX_SUBSCRIPTIONS;
-            let refusal = Refusal::TooManySubscriptions { limit };
-            return self.opened(channel, since, Err(refusal.into()), asked, ctx);
-        }
-        if channel == Channel::User(user_id) {
-            // At once: revocation finds sockets by their own channel.
-            return self.follow(channel, since, asked, ctx);
-        }
+        let Some(user_id) = self.user_id() else { return };
         let pool = self.world.pool.clone();
         let ask = async move { subscriptions::admit(&pool, user_id, channel).await };
         ctx.spawn(ask.into_actor(self).map(move |admitted, session, ctx| match admitted {
             Ok(()) => session.follow(channel, since, asked, ctx),
-            Err(e) => session.opened(channel, since, Err(e), asked, ctx),
+            Err(e) => session.opened_one(channel, since, Err(e), asked, ctx),
         }));
     }
 
     fn follow(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
         let recipient = ctx.address().recipient();
-        let ticket = self.world.board.borrow_mut().subscribe(channel, &self.line, recipient);
-        self.channels.insert(channel);
+        let ticket = self.world.board.borrow_mut().subscribe(channel, &self.socket.line, recipient);
+        self.socket.channels.borrow_mut().insert(channel);
         let (pool, presence) = (self.world.pool.clone(), self.world.presence.clone());
         let read = async move { subscriptions::open(&pool, &presence, channel).await };
         ctx.spawn(read.into_actor(self).map(move |result, session, ctx| {
             if result.is_err() {
-                session.unfollow(channel, ticket);
+                session.unfollow(channel, ticket, ctx);
             }
-            session.opened(channel, since, result.map(|o| (ticket, o)), asked, ctx);
+            session.opened_one(channel, since, result.map(|o| (ticket, o)), asked, ctx);
         }));
     }
 
     /// Takes back a subscription that could not be opened. A socket without its own channel would
     /// miss its bookings, and its revocation: it has to come again.
-    fn unfollow(&mut self, channel: Channel, ticket: Ticket) {
+    fn unfollow(&mut self, channel: Channel, ticket: Ticket, ctx: &mut Ctx) {
         let mut board = self.world.board.borrow_mut();
-        if board.is_current(channel, &self.line, ticket) {
-            board.unsubscribe(channel, &self.line);
-            self.channels.remove(&channel);
-            if let Channel::User(_) = channel {
-                self.line.close(Close::Overloaded);
-            }
+        if !board.is_current(channel, &self.socket.line, ticket) {
+            return;
+        }
+        board.unsubscribe(channel, &self.socket.line);
+        drop(board);
+        self.socket.channels.borrow_mut().remove(&channel);
+        if Some(channel) == self.user_id().map(Channel::User) {
+            self.feed(Input::Broken(Close::Overloaded), ctx);
         }
     }
 
-    fn opened(
+    fn opened_one(
         &mut self,
         channel: Channel,
         since: Option<i64>,
@@ -211,12 +293,27 @@ impl Session {
         asked: Asked,
         ctx: &mut Ctx,
     ) {
+        if let Some(Asked::Resume(resume)) = self.opened(channel, since, result, asked, ctx) {
+            self.resume_next(resume, ctx);
+        }
+    }
+
+    /// Says what came of one channel to whoever asked; a `resume` comes back, for the next one.
+    fn opened(
+        &mut self,
+        channel: Channel,
+        since: Option<i64>,
+        result: error::Result<(Ticket, Opening)>,
+        asked: Asked,
+        ctx: &mut Ctx,
+    ) -> Option<Asked> {
         // A seq from the future (a database put back) starts at the head.
         let from = |o: &Opening| since.filter(|seq| *seq <= o.head).unwrap_or(o.head);
         let start = result.as_ref().ok().map(|(ticket, o)| Start {
             channel,
             ticket: *ticket,
             since: from(o),
+            level: from(o) == o.head,
         });
         let result = result.map(|(_, o)| answer(channel, since, o));
         match asked {
@@ -225,38 +322,37 @@ impl Session {
                     tracing::error!("a socket's own channel could not be opened: {e:?}");
                 }
             }
-            Asked::Subscribe(id) => {
-                self.reply(&id, &result.map_err(|e| self.explain(&id, &e)));
-                self.free(ctx);
-            }
+            Asked::Subscribe => self.feed(Input::Finished(result), ctx),
             Asked::Resume(mut resume) => {
-                let about = result.unwrap_or_else(|e| self.refused(&resume.id, &e));
+                let about = result.unwrap_or_else(|e| self.refused(&e));
                 resume.done.insert(channel.to_string(), about);
                 resume.opened.extend(start);
-                return self.resume_next(resume, ctx);
+                return Some(Asked::Resume(resume));
             }
         }
         if let Some(start) = start {
             self.catch_up(start, ctx);
         }
+        None
     }
 
-    fn refused(&self, id: &Value, error: &Error) -> Value {
-        let e = self.explain(id, error);
+    fn refused(&self, error: &Error) -> Value {
+        let e = self.explain(&Value::Null, "resume", error);
         json!({ "error": { "code": e.code, "message": e.message } })
     }
 
     /// Sends what comes after `since`, as fast as the peer reads, until the board says that the
     /// socket is level with the live events.
     fn catch_up(&mut self, start: Start, ctx: &mut Ctx) {
-        let Start { channel, ticket, since } = start;
-        if !channel.is_durable() || self.line.is_closing() {
+        let Start { channel, ticket, since, level } = start;
+        if !channel.is_durable() || self.socket.line.is_closing() {
             return;
         }
-        if self.world.board.borrow_mut().advance(channel, &self.line, ticket, (since, false)) {
+        if self.world.board.borrow_mut().advance(channel, &self.socket.line, ticket, (since, level))
+        {
             return;
         }
-        if !self.line.has_room(0) {
+        if !self.socket.line.has_room(0) {
             ctx.run_later(PAUSE, move |session, ctx| session.catch_up(start, ctx));
             return;
         }
@@ -267,32 +363,32 @@ impl Session {
                 Err(e) => {
                     // The client resumes from what it has seen.
                     tracing::warn!("a socket could not catch up: {e:?}");
-                    session.line.close(Close::Overloaded);
+                    session.feed(Input::Broken(Close::Overloaded), ctx);
                 }
             }
         }));
     }
 
     fn send_page(&mut self, start: Start, page: &[(i64, bytes::Bytes)], ctx: &mut Ctx) {
-        let Start { channel, ticket, since } = start;
-        if !self.world.board.borrow_mut().is_current(channel, &self.line, ticket) {
+        let Start { channel, ticket, since, .. } = start;
+        if !self.world.board.borrow_mut().is_current(channel, &self.socket.line, ticket) {
             // Unsubscribed meanwhile, or subscribed anew from somewhere else.
             return;
         }
         let (mut last, mut sent_all) = (since, true);
         let is_end = page.len() < usize::try_from(replay::PAGE).unwrap_or(usize::MAX);
         for (seq, frame) in page {
-            if !self.line.has_room(frame.len()) {
+            if !self.socket.line.has_room(frame.len()) {
                 sent_all = false;
                 break;
             }
-            self.line.push(frame.clone(), Kind::Kept);
+            self.socket.line.push(frame.clone(), Kind::Kept);
             last = *seq;
         }
         let done = (last, sent_all && is_end);
-        if !self.world.board.borrow_mut().advance(channel, &self.line, ticket, done) {
+        if !self.world.board.borrow_mut().advance(channel, &self.socket.line, ticket, done) {
             let pause = if last > since { Duration::ZERO } else { PAUSE };
-            let next = Start { since: last, ..start };
+            let next = Start { since: last, level: false, ..start };
             ctx.run_later(pause, move |session, ctx| session.catch_up(next, ctx));
         }
     }
@@ -316,6 +412,6 @@ impl Handler<CatchUp> for Session {
 
     fn handle(&mut self, gap: CatchUp, ctx: &mut Ctx) {
         let CatchUp { channel, since, ticket } = gap;
-        self.catch_up(Start { channel, ticket, since }, ctx);
+        self.catch_up(Start { channel, ticket, since, level: false }, ctx);
     }
 }

@@ -4,8 +4,9 @@ use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::error::Error;
-use super::session::{Ctx, Identity, Session};
+use super::error::{Error, Result};
+use super::session::{Ctx, Session};
+use super::socket_machine::Input;
 use crate::domain::input;
 use crate::domain::presence::State;
 use crate::domain::refusal::Refusal;
@@ -16,7 +17,7 @@ struct PresenceData {
     state: String,
 }
 
-fn read(data: Value) -> Result<bool, Refusal> {
+fn read(data: Value) -> std::result::Result<bool, Refusal> {
     let data: PresenceData = input::parse_value(data)?;
     match State::parse(&data.state) {
         Some(State::Away) => Ok(true),
@@ -27,22 +28,23 @@ fn read(data: Value) -> Result<bool, Refusal> {
 }
 
 impl Session {
-    /// Carries out `presence:set`, which is about this socket alone.
-    pub(super) fn set_presence(&mut self, id: Value, who: &Identity, data: Value, ctx: &mut Ctx) {
+    /// Carries out `presence:set`, which is about this socket alone; an answer that needs no
+    /// waiting is returned.
+    pub(super) fn set_presence(&mut self, data: Value, ctx: &mut Ctx) -> Option<Result<Value>> {
         let away = match read(data) {
             Ok(away) => away,
-            Err(refusal) => return self.refuse(&id, &refusal.into()),
+            Err(refusal) => return Some(Err(refusal.into())),
         };
-        self.busy = true;
-        let (presence, user_id, socket) = (self.world.presence.clone(), who.user_id, self.id);
+        let user_id = self.user_id()?;
+        let (presence, socket) = (self.world.presence.clone(), self.socket.id);
         let said = async move { presence.says(user_id, socket, away).await };
-        ctx.spawn(said.into_actor(self).map(move |said, session, ctx| {
-            match said {
-                Ok(true) => session.reply(&id, &Ok(json!({}))),
-                Ok(false) => session.refuse(&id, &Error::overloaded()),
-                Err(e) => session.refuse(&id, &e),
-            }
-            session.free(ctx);
+        ctx.spawn(said.into_actor(self).map(|said, session, ctx| {
+            let said = said.and_then(|heard| match heard {
+                true => Ok(json!({})),
+                false => Err(Error::overloaded()),
+            });
+            session.feed(Input::Finished(said), ctx);
         }));
+        None
     }
 }

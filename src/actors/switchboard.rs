@@ -15,19 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
-use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::fanout::Event;
 use super::line::{Kind, Line, Outlet};
-use super::protocol::{self, Close};
+use super::protocol::Close;
 use super::replay::Replays;
 use crate::domain::channel::Channel;
 
 /// Events that may wait at one worker; more are dropped and caught up with.
 const MAILBOX: usize = 8_192;
-/// What a client is told to wait before it looks for another node.
-const RECONNECT_AFTER_MS: u32 = 1_000;
 
 /// To a socket: read what is missing in `channel` after `since` from PostgreSQL.
 #[derive(Message)]
@@ -44,6 +40,8 @@ pub type Ticket = u64;
 /// How far a subscription is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cursor {
+    /// It is being found out whether the socket may follow; the newest seq heard of meanwhile.
+    Asking(i64),
     /// Everything up to this seq was handed over.
     Live(i64),
     /// The socket reads from PostgreSQL; the newest seq heard of meanwhile.
@@ -68,10 +66,6 @@ struct Followers {
 pub struct Board {
     channels: HashMap<Channel, Followers>,
     last_ticket: Ticket,
-    /// Sockets that nobody has authenticated yet: they follow nothing, and a stop must reach them.
-    strangers: HashMap<u64, Rc<Line>>,
-    /// Sockets that come now are sent elsewhere.
-    stopping: bool,
     outlet: Rc<Outlet>,
     replays: Rc<Replays>,
 }
@@ -90,19 +84,6 @@ impl Board {
         &self.replays
     }
 
-    /// Knows the socket `id` before it follows anything.
-    pub fn admit(&mut self, id: u64, line: &Rc<Line>) {
-        self.strangers.insert(id, line.clone());
-        if self.stopping {
-            line.close(Close::ShuttingDown);
-        }
-    }
-
-    /// The socket `id` is authenticated, or gone.
-    pub fn no_stranger(&mut self, id: u64) {
-        self.strangers.remove(&id);
-    }
-
     /// Lets `line` follow `channel`; live events wait until `advance` says how far the socket is.
     /// An earlier subscription ends, and what is still read for it counts no more.
     pub fn subscribe(
@@ -111,17 +92,36 @@ impl Board {
         line: &Rc<Line>,
         catch_up: Recipient<CatchUp>,
     ) -> Ticket {
+        let ticket = self.listen(channel, line, catch_up);
+        self.admit(channel, line, ticket);
+        ticket
+    }
+
+    /// The same for a socket of which it is not known yet whether it may: nothing is handed over
+    /// before [`admit`](Self::admit), and what is heard of meanwhile is not forgotten.
+    pub fn listen(
+        &mut self,
+        channel: Channel,
+        line: &Rc<Line>,
+        catch_up: Recipient<CatchUp>,
+    ) -> Ticket {
         self.unsubscribe(channel, line);
-        if self.stopping {
-            line.close(Close::ShuttingDown);
-        }
         self.last_ticket += 1;
         line.set_catch_up(catch_up);
-        let (line, ticket, cursor) = (line.clone(), self.last_ticket, Cursor::Behind(0));
+        let (line, ticket, cursor) = (line.clone(), self.last_ticket, Cursor::Asking(0));
         let followers = self.channels.entry(channel).or_insert_with(Followers::new);
         line.set_place(channel, Some(followers.list.len()));
         followers.list.push(Subscription { line, ticket, cursor });
         ticket
+    }
+
+    /// The socket may follow `channel`: what it is told now reaches it.
+    pub fn admit(&mut self, channel: Channel, line: &Rc<Line>, ticket: Ticket) {
+        if let Some(s) = self.find(channel, line).filter(|s| s.ticket == ticket)
+            && let Cursor::Asking(heard) = s.cursor
+        {
+            s.cursor = Cursor::Behind(heard);
+        }
     }
 
     /// Whether `ticket` is the subscription of `line` to `channel`, and not an earlier one.
@@ -162,7 +162,7 @@ impl Board {
                 s.cursor = Cursor::Live(seq);
                 true
             }
-            Cursor::Behind(_) => false,
+            Cursor::Behind(_) | Cursor::Asking(_) => false,
             Cursor::Live(_) => true,
         }
     }
@@ -171,7 +171,7 @@ impl Board {
     /// and nothing was heard of it.
     pub fn head(&mut self, channel: Channel, line: &Rc<Line>) -> Option<i64> {
         match self.find(channel, line)?.cursor {
-            Cursor::Behind(0) => None,
+            Cursor::Behind(0) | Cursor::Asking(_) => None,
             Cursor::Live(seq) | Cursor::Behind(seq) => Some(seq),
         }
     }
@@ -185,7 +185,9 @@ impl Board {
         let frame = Bytes::copy_from_slice(&event.frame);
         for s in &mut followers.list {
             let Some(seq) = event.seq else {
-                s.line.push(frame.clone(), kind);
+                if !matches!(s.cursor, Cursor::Asking(_)) {
+                    s.line.push(frame.clone(), kind);
+                }
                 continue;
             };
             match s.cursor {
@@ -196,6 +198,7 @@ impl Board {
                 Cursor::Live(last) if seq > last => s.fall_behind(event.channel, last, seq),
                 Cursor::Live(_) => {}
                 Cursor::Behind(heard) => s.cursor = Cursor::Behind(heard.max(seq)),
+                Cursor::Asking(heard) => s.cursor = Cursor::Asking(heard.max(seq)),
             }
         }
     }
@@ -218,7 +221,7 @@ impl Board {
         for (channel, followers) in self.channels.iter_mut().filter(|(c, _)| c.is_durable()) {
             let live = followers.list.iter().filter_map(|s| match s.cursor {
                 Cursor::Live(seq) => Some(seq),
-                Cursor::Behind(_) => None,
+                Cursor::Behind(_) | Cursor::Asking(_) => None,
             });
             if !std::mem::take(&mut followers.is_stirred)
                 && let Some(seq) = live.min()
@@ -244,35 +247,6 @@ impl Board {
     /// What is followed here.
     pub(super) fn followed(&self) -> impl Iterator<Item = Channel> {
         self.channels.keys().copied()
-    }
-
-    /// Tells the sockets of `user_id` that belong to one of `sessions` so, then closes them.
-    pub fn revoke(&mut self, user_id: Uuid, sessions: &[Uuid]) {
-        let channel = Channel::User(user_id);
-        for s in self.channels.get(&channel).map(|f| &f.list).into_iter().flatten() {
-            if let Some(id) = s.line.session().filter(|id| sessions.contains(id)) {
-                let data = json!({ "sessionId": id });
-                s.line.push(farewell("session:revoked", channel, &data), Kind::Kept);
-                s.line.close(Close::Revoked);
-            }
-        }
-    }
-
-    /// Tells every socket that the hub stops, then closes it; also those that come after this.
-    pub fn shut_down(&mut self) {
-        self.stopping = true;
-        for line in self.strangers.values() {
-            line.close(Close::ShuttingDown);
-        }
-        for (channel, followers) in &self.channels {
-            if let Channel::User(_) = channel {
-                let data = json!({ "reconnectAfterMs": RECONNECT_AFTER_MS });
-                for s in &followers.list {
-                    s.line.push(farewell("server:draining", *channel, &data), Kind::Kept);
-                    s.line.close(Close::ShuttingDown);
-                }
-            }
-        }
     }
 
     fn find(&mut self, channel: Channel, line: &Rc<Line>) -> Option<&mut Subscription> {
@@ -366,44 +340,10 @@ impl Handler<Heads> for Switchboard {
     }
 }
 
-/// Close the sockets of these sessions.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Revoke {
-    pub user_id: Uuid,
-    pub sessions: Arc<[Uuid]>,
-}
-
-impl Handler<Revoke> for Switchboard {
-    type Result = ();
-
-    fn handle(&mut self, message: Revoke, _: &mut Context<Self>) {
-        self.board.borrow_mut().revoke(message.user_id, &message.sessions);
-    }
-}
-
-/// Tell every socket goodbye.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Shutdown;
-
-impl Handler<Shutdown> for Switchboard {
-    type Result = ();
-
-    fn handle(&mut self, _: Shutdown, _: &mut Context<Self>) {
-        self.board.borrow_mut().shut_down();
-    }
-}
-
-/// The last event of a socket.
-fn farewell(event: &str, channel: Channel, data: &Value) -> Bytes {
-    let at = super::now().to_string();
-    protocol::text_frame(&protocol::event(event, channel, None, &at, data))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 

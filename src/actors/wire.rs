@@ -21,9 +21,15 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 /// megabytes for a peer that does not read, and such a peer is noticed late.
 const KERNEL_BUFFER: usize = 64 * 1024;
 
+/// Bytes that the dispatcher gets in one go. Of a peer that sends fast it would take 128 KiB before
+/// anybody looks at them.
+const GULP: usize = 16 * 1024;
+
 /// A connection as the HTTP dispatcher has it.
 pub struct Wire {
     read: OwnedReadHalf,
+    /// What it got since it last had to wait.
+    gulp: usize,
     tap: Rc<Tap>,
 }
 
@@ -32,7 +38,7 @@ impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         let (read, write) = stream.into_split();
         let tap = Tap { write, is_level: Cell::new(true), is_shared: Cell::new(false) };
-        Self { read, tap: Rc::new(tap) }
+        Self { read, gulp: 0, tap: Rc::new(tap) }
     }
 
     /// The other side.
@@ -52,7 +58,18 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(cx, buf)
+        if self.gulp >= GULP {
+            self.gulp = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.read).poll_read(cx, buf);
+        self.gulp = match polled {
+            Poll::Ready(_) => self.gulp + (buf.filled().len() - before),
+            Poll::Pending => 0,
+        };
+        polled
     }
 }
 
@@ -120,6 +137,12 @@ impl Tap {
             [frame] => self.stream().try_write(frame),
             frames => self.stream().try_write_vectored(frames),
         }
+    }
+
+    /// Nothing more is written: the peer sees the end after what was (RFC 6455 section 7.1.1).
+    pub(super) fn finish(&self) {
+        // A connection that is gone has ended.
+        let _ = socket2::SockRef::from(self.stream()).shutdown(Shutdown::Write);
     }
 
     /// Ready when it may be worth trying again.

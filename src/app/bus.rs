@@ -51,7 +51,7 @@ impl Listeners {
                     calendars.refresh_soon(id);
                 }
             }
-            Envelope::Revoke { user_id, sessions } => local.revoke_here(user_id, &sessions),
+            Envelope::Revoke { sessions, .. } => local.rosters().revoke(sessions),
             Envelope::Login { email, address, failed } => {
                 if let Some(auth) = self.auth.get() {
                     auth.tried_elsewhere(&email, address, failed);

@@ -8,6 +8,7 @@ mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
@@ -30,7 +31,7 @@ use crate::http::operations::Readiness;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::import::Importer;
 use crate::jobs::remind::Reminder;
-use crate::jobs::{deliver, heads, import, presence, remind, sweep};
+use crate::jobs::{deliver, heads, import, presence, remind, revoke, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::{self, Direction, MigrationFault};
 use crate::models::pool::{Pool, PoolFault};
@@ -53,8 +54,6 @@ use crate::services::waitlist::Waitlist;
 
 /// The name of the hub's database in its private PostgreSQL.
 const DATABASE: &str = "hub";
-/// How long the first connection to a configured database may take.
-const PROBE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why the hub does not start. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +102,7 @@ impl Database {
     /// The configured database, or a private one, started if need be.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
         if let Some(url) = &config.database.url {
-            probe(url).await?;
+            settings::probe(url).await?;
             return Ok(Self { url: url.clone(), private: None });
         }
         let mut options = postgres::Options::new(config.database.data_dir.clone());
@@ -141,20 +140,6 @@ impl Database {
     }
 }
 
-/// Connects once, so that a wrong `DATABASE_URL` is told with its cause: diesel drops that.
-async fn probe(url: &SecretString) -> Result<(), StartError> {
-    let connect = tokio_postgres::connect(url.expose_secret(), tokio_postgres::NoTls);
-    match tokio::time::timeout(PROBE, connect).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(e)) => {
-            let chain = std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source());
-            let chain: Vec<String> = chain.map(ToString::to_string).collect();
-            Err(StartError::Unreachable(chain.join(": ")))
-        }
-        Err(_) => Err(StartError::Unreachable(format!("no answer in {} s", PROBE.as_secs()))),
-    }
-}
-
 /// The services, as the HTTP floor gets them.
 #[derive(Clone)]
 pub struct Services {
@@ -181,6 +166,8 @@ pub struct Hub {
     passwords: Passwords,
     fanout: Fanout,
     ready: Readiness,
+    /// Over how long a stop spreads the goodbyes of sockets.
+    drain: Duration,
     stop_jobs: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
     server: ServerHandle,
@@ -249,6 +236,7 @@ impl Hub {
             tokio::spawn(presence::run(world.presence.clone(), stop.clone())),
             tokio::spawn(deliver::run(deliverer, stop.clone())),
             tokio::spawn(import::run(importer, stop.clone())),
+            tokio::spawn(revoke::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
             tokio::spawn(heads::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
         ];
@@ -260,6 +248,7 @@ impl Hub {
             passwords,
             fanout,
             ready,
+            drain: config.sockets.drain,
             stop_jobs,
             jobs,
             server,
@@ -283,11 +272,16 @@ impl Hub {
         demo.load().await.map_err(StartError::Demo)
     }
 
+    /// A stop is not to spread the goodbyes of sockets over time.
+    pub fn hurry(&mut self) {
+        self.drain = Duration::ZERO;
+    }
+
     /// Stops: not ready at once, sockets are told and closed with 4000, requests under way are
     /// finished, jobs finish what they have in hand.
     pub async fn stop(self) {
         self.ready.close();
-        self.fanout.shut_down().await;
+        self.fanout.rosters().drain(self.drain).await;
         self.server.stop(true).await;
         // Fails only when the jobs have ended.
         let _ = self.stop_jobs.send(true);
@@ -349,8 +343,7 @@ impl World {
 
     fn services(&self, config: &Config) -> Result<Services, StartError> {
         let pool = || self.pool.clone();
-        let whole =
-            |d: std::time::Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
+        let whole = |d: Duration| SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX);
         let rules = TokenRules {
             secret: keys::jwt_secret(config)?,
             access_ttl: whole(config.auth.access_ttl),

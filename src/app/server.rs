@@ -20,9 +20,13 @@ use actix_web::{App, middleware, web};
 use socket2::{Domain, Socket, Type};
 
 use super::{Services, StartError, World};
+use crate::actors::connections::{Alone, Connections, UserLimits};
 use crate::actors::fanout::Fanout;
+use crate::actors::openings::Openings;
 use crate::actors::presence::PresenceBook;
-use crate::actors::session::SocketRules;
+use crate::actors::protocol;
+use crate::actors::roster::SharedRoster;
+use crate::actors::socket_machine::SocketRules;
 use crate::actors::switchboard::{SharedBoard, Switchboard};
 use crate::actors::wire::Wire;
 use crate::config::Config;
@@ -48,9 +52,9 @@ const KEPT_ALIVE: Duration = Duration::from_secs(75);
 const CONNECTIONS: usize = 25_000;
 
 thread_local! {
-    /// This worker's boards. The server calls its factory once per worker and address, and tests
+    /// This worker's boards and rosters. The server calls its factory once per worker and address, and tests
     /// run several hubs on one thread, so it is a list by fan-out rather than one.
-    static BOARDS: RefCell<Vec<(Fanout, SharedBoard)>> = const { RefCell::new(Vec::new()) };
+    static BOARDS: RefCell<Vec<(Fanout, SharedBoard, SharedRoster)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Starts to listen; returns the server's handle and where it listens.
@@ -63,10 +67,20 @@ pub(super) fn start(
     let rules = SocketRules {
         heartbeat: config.sockets.heartbeat,
         auth_timeout: config.sockets.auth_timeout,
+        max_message: protocol::MAX_FRAME,
+        #[cfg(feature = "autobahn")]
+        echo: false,
+    };
+    let limits = UserLimits {
+        connections: config.sockets.connections_per_user,
+        per_second: config.sockets.user_commands,
+        burst: config.sockets.user_commands.saturating_mul(2),
     };
     let kitchen = Kitchen {
         fanout: world.fanout.clone(),
         presence: world.presence.clone(),
+        connections: Connections::new(limits, Box::new(Alone)),
+        openings: Openings::start(&world.pool),
         rules,
         services: services.clone(),
         pool: web::Data::new(world.pool.clone()),
@@ -118,6 +132,8 @@ pub(super) fn start(
 struct Kitchen {
     fanout: Fanout,
     presence: PresenceBook,
+    connections: Connections,
+    openings: Openings,
     rules: SocketRules,
     services: Services,
     pool: web::Data<Pool>,
@@ -139,9 +155,13 @@ impl Kitchen {
         > + use<>,
     > {
         let services = &self.services;
+        let (board, roster) = of_this_worker(&self.fanout);
         let sockets = Sockets {
             presence: self.presence.clone(),
-            board: board_of_this_worker(&self.fanout),
+            board,
+            roster,
+            connections: self.connections.clone(),
+            openings: self.openings.clone(),
             rules: self.rules,
             ops: Rc::new(ops(services)),
         };
@@ -171,7 +191,6 @@ impl Kitchen {
 fn ops(services: &Services) -> Ops {
     Ops {
         auth: services.auth.clone(),
-        users: services.users.clone(),
         practices: services.practices.clone(),
         bookings: services.bookings.clone(),
         chat: services.chat.clone(),
@@ -179,18 +198,20 @@ fn ops(services: &Services) -> Ops {
     }
 }
 
-/// This worker's board for the hub of `fanout`, with its switchboard, made on the first call.
-fn board_of_this_worker(fanout: &Fanout) -> SharedBoard {
+/// This worker's board for the hub of `fanout`, with its switchboard, and its roster, made on the
+/// first call.
+fn of_this_worker(fanout: &Fanout) -> (SharedBoard, SharedRoster) {
     BOARDS.with_borrow_mut(|boards| {
-        if let Some((_, board)) = boards.iter().find(|(f, _)| f.is_same(fanout)) {
-            return board.clone();
+        if let Some((_, board, roster)) = boards.iter().find(|(f, ..)| f.is_same(fanout)) {
+            return (board.clone(), roster.clone());
         }
         let board = SharedBoard::default();
         let missed = Arc::new(AtomicBool::new(false));
         let switchboard = Switchboard::new(board.clone(), missed.clone()).start();
         fanout.register(switchboard, missed);
-        boards.push((fanout.clone(), board.clone()));
-        board
+        let roster = fanout.rosters().start(board.clone());
+        boards.push((fanout.clone(), board.clone(), roster.clone()));
+        (board, roster)
     })
 }
 

@@ -73,3 +73,20 @@ pub(super) fn variable_of(problem: &SetupError) -> &'static str {
         SetupError::HttpClient => "push",
     }
 }
+
+/// How long the first connection to a configured database may take.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// Connects once, so that a wrong `DATABASE_URL` is told with its cause: diesel drops that.
+pub(super) async fn probe(url: &SecretString) -> Result<(), StartError> {
+    let connect = tokio_postgres::connect(url.expose_secret(), tokio_postgres::NoTls);
+    match tokio::time::timeout(PROBE, connect).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => {
+            let chain = std::iter::successors(Some(&e as &dyn std::error::Error), |e| e.source());
+            let chain: Vec<String> = chain.map(ToString::to_string).collect();
+            Err(StartError::Unreachable(chain.join(": ")))
+        }
+        Err(_) => Err(StartError::Unreachable(format!("no answer in {} s", PROBE.as_secs()))),
+    }
+}

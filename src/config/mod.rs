@@ -96,6 +96,12 @@ pub struct SocketConfig {
     pub heartbeat: Duration,
     pub auth_timeout: Duration,
     pub presence_grace: Duration,
+    /// Sockets of one user at a time. Too few: people with several devices and tabs lose some.
+    pub connections_per_user: u32,
+    /// Commands per second of all sockets of a user together.
+    pub user_commands: u32,
+    /// Over how long a stop spreads the closing of sockets. Too short: all come back at once.
+    pub drain: Duration,
 }
 
 /// Pushes.
@@ -147,6 +153,9 @@ impl Config {
                 heartbeat: env.seconds("WS_HEARTBEAT_SECONDS", 25, 1..=300)?,
                 auth_timeout: env.seconds("WS_AUTH_TIMEOUT_SECONDS", 5, 1..=60)?,
                 presence_grace: env.seconds("PRESENCE_GRACE_SECONDS", 15, 0..=120)?,
+                connections_per_user: env.number("WS_CONNECTIONS_PER_USER", 20, 1..=100_000)?,
+                user_commands: env.number("WS_USER_COMMANDS_PER_SECOND", 100, 1..=100_000)?,
+                drain: env.seconds("DRAIN_WINDOW_SECONDS", 25, 0..=300)?,
             },
             push: PushConfig::from_env(env)?,
             log: LogConfig {

@@ -129,6 +129,8 @@ routes! {
 pub fn configure(config: &mut web::ServiceConfig) {
     body::configure(config);
     register(config);
+    #[cfg(feature = "autobahn")]
+    config.route("/echo", web::get().to(ws::echo));
     config.service(web::redirect("/docs", "/docs/"));
     config.service(operations::docs());
     config.default_service(web::to(operations::no_such_route));

@@ -8,9 +8,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::caller::MaybeCaller;
 use super::operations::Readiness;
 use super::ws_ops::Ops;
+use crate::actors::connections::Connections;
 use crate::actors::error::Error;
+use crate::actors::openings::Openings;
 use crate::actors::presence::PresenceBook;
-use crate::actors::session::{self, Identity, SocketRules, SocketWorld};
+use crate::actors::protocol;
+use crate::actors::roster::SharedRoster;
+use crate::actors::session::{self, SocketWorld};
+use crate::actors::socket_machine::{Identity, SocketRules};
 use crate::actors::switchboard::SharedBoard;
 use crate::actors::wire::Tap;
 use crate::domain::refusal::Refusal;
@@ -27,6 +32,9 @@ pub struct AllowedOrigins(pub Vec<String>);
 pub struct Sockets {
     pub presence: PresenceBook,
     pub board: SharedBoard,
+    pub roster: SharedRoster,
+    pub connections: Connections,
+    pub openings: Openings,
     pub rules: SocketRules,
     pub ops: Rc<Ops>,
 }
@@ -48,22 +56,60 @@ pub async fn upgrade(
         .app_data::<Sockets>()
         .ok_or_else(|| Error::Fault("no socket world".to_owned()))?
         .clone();
+    if !sockets.openings.has_room() {
+        return Err(Refusal::Overloaded(protocol::reconnect_after()).into());
+    }
     let identity = caller.0.map(|c| Identity {
         user_id: c.user_id,
         session_id: c.session_id,
+        role: c.role,
         expires_at: c.expires_at,
     });
-    let world = SocketWorld {
-        pool: pool.get_ref().clone(),
-        presence: sockets.presence,
-        board: sockets.board,
-        ops: sockets.ops,
-        rules: sockets.rules,
-    };
-    let tap = req.conn_data::<Rc<Tap>>().cloned();
-    let tap = tap.ok_or_else(|| Error::Fault("a connection without its wire".to_owned()))?;
-    session::upgrade(world, tap, identity, &req, payload)
+    let tap = tap_of(&req)?;
+    session::upgrade(sockets.world(&pool), tap, identity, &req, payload)
         .map_err(|_| Refusal::field("Upgrade", "this path speaks WebSocket only").into())
+}
+
+fn tap_of(req: &HttpRequest) -> Result<Rc<Tap>, Error> {
+    let tap = req.conn_data::<Rc<Tap>>().cloned();
+    tap.ok_or_else(|| Error::Fault("a connection without its wire".to_owned()))
+}
+
+/// For the Autobahn test suite (`make autobahn`): the transport of every socket, with a machine that
+/// sends each message back instead of carrying out commands.
+#[cfg(feature = "autobahn")]
+pub async fn echo(
+    req: HttpRequest,
+    payload: web::Payload,
+    pool: web::Data<Pool>,
+) -> ApiResult<HttpResponse> {
+    use std::time::Duration;
+    let sockets = req
+        .app_data::<Sockets>()
+        .ok_or_else(|| Error::Fault("no socket world".to_owned()))?
+        .clone();
+    let hour = Duration::from_secs(3_600);
+    // The suite sends messages of up to 16 MiB.
+    let max_message = 17 * 1024 * 1024;
+    let rules = SocketRules { heartbeat: hour, auth_timeout: hour, max_message, echo: true };
+    let world = SocketWorld { rules, ..sockets.world(&pool) };
+    session::upgrade(world, tap_of(&req)?, None, &req, payload)
+        .map_err(|_| Refusal::field("Upgrade", "this path speaks WebSocket only").into())
+}
+
+impl Sockets {
+    fn world(self, pool: &Pool) -> SocketWorld {
+        SocketWorld {
+            pool: pool.clone(),
+            presence: self.presence,
+            board: self.board,
+            roster: self.roster,
+            connections: self.connections,
+            openings: self.openings,
+            ops: self.ops,
+            rules: self.rules,
+        }
+    }
 }
 
 /// Pages of other sites must not open sockets with a visitor's credentials. Native apps send no

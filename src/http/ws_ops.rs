@@ -15,8 +15,8 @@ use super::notifications::WhichBody;
 use crate::actors::conversation_receipts::Receipt;
 use crate::actors::error::{Error, Result};
 use crate::actors::protocol::WireError;
-use crate::actors::session::{Identity, SocketOps};
-use crate::domain::access::Role;
+use crate::actors::session::SocketOps;
+use crate::actors::socket_machine::Identity;
 use crate::domain::booking::Step;
 use crate::domain::refusal::Refusal;
 use crate::services::auth::{Auth, Caller};
@@ -24,13 +24,11 @@ use crate::services::bookings::Bookings;
 use crate::services::chat::Chat;
 use crate::services::inbox::Inbox;
 use crate::services::practices::Practices;
-use crate::services::users::Users;
 
 /// The services that sockets reach.
 #[derive(Clone)]
 pub struct Ops {
     pub auth: web::Data<Auth>,
-    pub users: web::Data<Users>,
     pub practices: web::Data<Practices>,
     pub bookings: web::Data<Bookings>,
     pub chat: web::Data<Chat>,
@@ -41,8 +39,8 @@ impl SocketOps for Ops {
     fn authenticate(&self, token: String) -> LocalBoxFuture<'static, Result<Identity>> {
         let auth = self.auth.clone();
         Box::pin(async move {
-            let Caller { user_id, session_id, expires_at, .. } = auth.verify(&token).await?;
-            Ok(Identity { user_id, session_id, expires_at })
+            let Caller { user_id, role, session_id, expires_at } = auth.verify(&token).await?;
+            Ok(Identity { user_id, role, session_id, expires_at })
         })
     }
 
@@ -63,7 +61,8 @@ impl SocketOps for Ops {
 
 impl Ops {
     async fn run(&self, who: Identity, op: &str, data: Value) -> Result<Value> {
-        let caller = self.caller(who).await?;
+        let Identity { user_id, role, session_id, expires_at } = who;
+        let caller = Caller { user_id, role, session_id, expires_at };
         match op {
             "message:send" => self.send(&caller, data).await,
             "message:received" => self.acknowledge(&caller, data, Receipt::Received).await,
@@ -91,15 +90,6 @@ impl Ops {
             }
             _ => Err(Refusal::UnknownOp.into()),
         }
-    }
-
-    /// Account and role are read anew for each command: a socket may outlive them.
-    async fn caller(&self, who: Identity) -> Result<Caller> {
-        let user = self.users.profile(who.user_id).await?;
-        let role = Role::parse(&user.user_type).filter(|_| user.status == "active");
-        let role = role.ok_or(Refusal::Unauthenticated)?;
-        let Identity { user_id, session_id, expires_at } = who;
-        Ok(Caller { user_id, role, session_id, expires_at })
     }
 
     async fn send(&self, caller: &Caller, mut data: Value) -> Result<Value> {

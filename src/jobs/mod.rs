@@ -1,4 +1,5 @@
-//! Background work: reminding, delivering pushes, reading calendars elsewhere, sweeping what is over.
+//! Background work: reminding, delivering pushes, reading calendars elsewhere, ending sockets,
+//! sweeping what is over.
 //! Nothing that a user waits for, and nothing that bookings or messages depend on.
 
 pub mod deliver;
@@ -6,6 +7,7 @@ pub mod heads;
 pub mod import;
 pub mod presence;
 pub mod remind;
+pub mod revoke;
 pub mod sweep;
 
 use std::time::Duration;

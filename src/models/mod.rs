@@ -21,6 +21,7 @@ pub mod migrations;
 pub mod notices;
 pub mod notifications;
 pub mod offer_rules;
+pub mod openings;
 pub mod outbox;
 pub mod pool;
 pub mod practitioners;

@@ -157,6 +157,34 @@ pub async fn revoke(
     }
 }
 
+/// Sessions that were revoked after `after` (a time, and the id of the last one read of that time),
+/// oldest first, at most `limit`.
+pub async fn revoked_after(
+    conn: &mut Conn,
+    after: (Timestamp, Uuid),
+    limit: i64,
+) -> QueryResult<Vec<(Uuid, Timestamp)>> {
+    use diesel::sql_types::{BigInt, Timestamptz, Uuid as Id};
+
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Id)]
+        id: Uuid,
+        #[diesel(sql_type = Timestamptz)]
+        revoked_at: jiff_diesel::Timestamp,
+    }
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT id, revoked_at FROM sessions WHERE (revoked_at, id) > ($1, $2)
+          ORDER BY revoked_at, id LIMIT $3",
+    )
+    .bind::<Timestamptz, _>(after.0.to_diesel())
+    .bind::<Id, _>(after.1)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.revoked_at.to_jiff())).collect())
+}
+
 /// The open sessions of `user_id`, newest first, at most `limit`.
 pub async fn list(conn: &mut Conn, user_id: Uuid, limit: i64) -> QueryResult<Vec<Session>> {
     sessions::table

@@ -75,6 +75,8 @@ mod slot_oracle;
 mod slot_refusals;
 mod slow_clients;
 mod smoke;
+mod socket_ends;
+mod socket_limits;
 mod sockets;
 mod starting;
 mod stop;

@@ -28,7 +28,11 @@ fn seen(event: &Value) -> (i64, usize) {
 
 #[tokio::test]
 async fn who_never_reads_is_ended_and_misses_nothing_when_he_comes_again() {
-    let hub = TestHub::start_with(|c| c.sockets.presence_grace = Duration::from_millis(100)).await;
+    let hub = TestHub::start_with(|c| {
+        c.sockets.presence_grace = Duration::from_millis(100);
+        c.sockets.connections_per_user = 100;
+    })
+    .await;
     let pair = Pair::of(&hub).await;
     let mut all_deaf = Vec::new();
     for _ in 0..50 {

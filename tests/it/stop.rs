@@ -20,5 +20,5 @@ async fn a_stop_closes_every_socket_at_once() {
     assert!(draining["data"]["reconnectAfterMs"].is_u64(), "{draining}");
     assert_eq!((of_known, of_stranger), (Some(4000), Some(4000)));
     // A stranger has 5 s to say who it is; a stop does not wait for that.
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }

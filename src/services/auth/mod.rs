@@ -11,7 +11,7 @@ mod tokens;
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel_async::AsyncConnection;
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use lru::LruCache;
 use secrecy::SecretString;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use self::passwords::Passwords;
@@ -45,6 +46,10 @@ use crate::models::{Conn, audit};
 /// How long "this token's session stands" is believed without asking again. A logout is known at
 /// once on the node that made it, and after at most this long elsewhere.
 const BELIEVED: Duration = Duration::from_secs(1);
+/// Sessions that are looked up at a time, so that a storm of clients leaves connections to others,
+/// and how many may wait for that; more are refused as `overloaded`.
+const LOOKUPS: usize = 8;
+const WAITING: usize = 8_192;
 /// How many tokens are remembered.
 const REMEMBERED: NonZeroUsize = match NonZeroUsize::new(65_536) {
     Some(n) => n,
@@ -89,13 +94,25 @@ pub struct Auth {
     throttle: Throttle,
     /// Sessions by `jti`, as they were found at an instant.
     believed: Mutex<LruCache<Uuid, (Instant, Uuid)>>,
+    lookups: Semaphore,
+    /// Cloned by each that waits.
+    waiting: Arc<()>,
 }
 
 impl Auth {
     /// Auth over `pool`; revoked sessions are told to `fanout`.
     pub fn new(pool: Pool, fanout: Fanout, rules: TokenRules, passwords: Passwords) -> Self {
         let believed = Mutex::new(LruCache::new(REMEMBERED));
-        Self { pool, fanout, rules, passwords, throttle: Throttle::default(), believed }
+        Self {
+            pool,
+            fanout,
+            rules,
+            passwords,
+            throttle: Throttle::default(),
+            believed,
+            lookups: Semaphore::new(LOOKUPS),
+            waiting: Arc::default(),
+        }
     }
 
     /// Opens an account and logs it in.
@@ -295,6 +312,12 @@ impl Auth {
         {
             return Ok(Some(session));
         }
+        let waiting = self.waiting.clone();
+        if Arc::strong_count(&waiting) > WAITING {
+            return Err(Error::overloaded());
+        }
+        // Never closed.
+        let _lookup = self.lookups.acquire().await;
         let asked_at = Instant::now();
         let mut conn = self.pool.get().await?;
         let session = sessions::of_access_token(&mut conn, jti).await?;

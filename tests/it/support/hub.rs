@@ -189,6 +189,7 @@ fn config(database_url: &str) -> Config {
         ("ACTOR_THREADS", "1"),
         ("DATABASE_POOL_SIZE", "8"),
         ("SHUTDOWN_SECONDS", "2"),
+        ("DRAIN_WINDOW_SECONDS", "0"),
         ("PUSH_ALLOW_PRIVATE_ENDPOINTS", "true"),
         ("PUSH_WINDOW_SECONDS", "1"),
         // A key of the tests, made for them by `hub vapid`.

@@ -67,6 +67,11 @@ impl Node {
         [one, two]
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// What the hub logged as a warning or worse.
     pub fn complaints(&self) -> Vec<Value> {
         let level = |line: &Value| line["level"] == "WARN" || line["level"] == "ERROR";

@@ -56,6 +56,7 @@ impl Process {
             .env("HUB_LISTEN", "127.0.0.1:0")
             .env("BCRYPT_COST", "10")
             .env("SHUTDOWN_SECONDS", "2")
+            .env("DRAIN_WINDOW_SECONDS", "0")
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -104,6 +105,11 @@ impl Process {
     pub async fn address(&mut self) -> String {
         let line = self.says("serving address=").await;
         line.split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// The hub's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
     }
 
     /// Sends a signal.
