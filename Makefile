@@ -4,7 +4,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup build run cluster demo tour test fmt lint unit k6 clean clean-data \
 	load-smoke load-connect load-chat load-availability load-booking \
-	bench-bookings bench-slots bench-refusals bench-fanout bench-slow soak
+	bench-bookings bench-slots bench-refusals bench-storm autobahn bench-fanout bench-slow soak
 
 # Where rustup puts cargo, for shells that have not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -102,6 +102,12 @@ bench-slow: setup ## Benchmark: 1,000 sockets that never read, and what others f
 
 soak: setup ## Two nodes under faults for SOAK_SECONDS (900): is anything lost, repeated or out of order?
 	@cargo test $(LOCKED) $(PROFILE_FLAG) --test it faults:: -- --ignored --nocapture --test-threads 1
+
+bench-storm: setup ## Benchmark: 10,000 clients that all come back at once
+	@cargo bench $(LOCKED) --bench hub -- storm
+
+autobahn: setup ## RFC 6455 by the Autobahn test suite, over an echo route of a test build (needs Python 2.7)
+	@sh scripts/autobahn
 
 clean-data: ## Delete DATA_DIR: database, keys, demo data (refused while a hub runs there)
 	@sh scripts/clean-data "$(DATA_DIR)"

@@ -11,6 +11,7 @@ mod fanout;
 mod load;
 mod refusals;
 mod slots;
+mod storm;
 mod slow;
 mod world;
 
@@ -55,6 +56,8 @@ enum What {
     Slow(slow::Options),
     /// Ten thousand requests for one slot.
     Refusals(refusals::Options),
+    /// Clients that all come back at once.
+    Storm(storm::Options),
 }
 
 /// The load is one thread: it shares the machine with what it measures.
@@ -66,6 +69,7 @@ async fn main() {
             What::Bookings(options) => bookings::run(&options, &setup).await,
             What::Slots(options) => slots::run(&options, &setup).await,
             What::Refusals(options) => refusals::run(&options, &setup).await,
+            What::Storm(options) => storm::run(&options, &setup).await,
             What::Fanout(options) => fanout::run(&options, &setup).await,
             What::Slow(options) => slow::run(&options, &setup).await,
         }

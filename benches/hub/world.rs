@@ -69,6 +69,9 @@ impl World {
             .env("DATA_DIR", dir.path().join("keys"))
             .env("JWT_SECRET", SECRET)
             .env("ACCESS_TOKEN_TTL_SECONDS", "86400")
+            // Loads with few people and many sockets are no floods here.
+            .env("WS_CONNECTIONS_PER_USER", "100000")
+            .env("WS_USER_COMMANDS_PER_SECOND", "100000")
             .envs(pairs(&setup.hub))
             .stderr(log)
             .spawn()
