@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use hub::bus::{Away, Bus, Members, RedisBus};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::bus::two_nodes;
 use crate::chat::Pair;
@@ -120,4 +122,61 @@ async fn a_dead_node_takes_its_users_offline() {
     is_known_at(&redis, &both, 1).await;
     assert!(redis.ask("ZCARD klearkarma:nodes").await.contains(":1"), "nothing is left of it");
     lives.stop().await;
+}
+
+/// A node as far as the bus goes.
+async fn member(redis: &Redis) -> Members {
+    let bus = Bus::Redis(RedisBus::start(&redis.url(), |_| {}).unwrap());
+    let members = bus.members().unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !members.is_there() {
+        assert!(Instant::now() < until, "redis is not reached");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    members
+}
+
+#[tokio::test]
+async fn sockets_and_commands_of_a_user_add_up_over_nodes() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let (one, two) = (member(&redis).await, member(&redis).await);
+    let (user, other) = (Uuid::now_v7(), Uuid::now_v7());
+    assert_eq!(one.report(user, None, Some(3)).await.unwrap().elsewhere, 0);
+    let told = two.report(user, None, Some(2)).await.unwrap();
+    assert_eq!((told.elsewhere, told.changed), (3, false), "sockets alone are not seen");
+    assert_eq!(one.report(user, None, Some(0)).await.unwrap().elsewhere, 2);
+    assert_eq!(two.report(user, None, Some(3)).await.unwrap().elsewhere, 0);
+    assert_eq!(two.report(other, None, Some(1)).await.unwrap().elsewhere, 0);
+
+    // Five a second, ten at once: what one node lets through, the other one has to do without.
+    let rate = (5, 10);
+    assert_eq!(one.spend(user, 8, rate).await, Ok(Duration::ZERO));
+    let wait = two.spend(user, 4, rate).await.unwrap();
+    assert!(wait > Duration::from_millis(100) && wait <= Duration::from_millis(600), "{wait:?}");
+    assert_eq!(two.spend(other, 4, rate).await, Ok(Duration::ZERO));
+    let keys = redis.ask(&format!("PTTL klearkarma:rate:{}", user.simple())).await;
+    assert!(keys.starts_with(':') && !keys.starts_with(":-"), "it lives for a while: {keys}");
+
+    redis.kill();
+    let asked = Instant::now();
+    assert_eq!(one.spend(user, 1, rate).await, Err(Away));
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn guesses_of_passwords_count_over_nodes() {
+    let Some(redis) = Redis::start().await else { return };
+    let (hub, other) = two_nodes(&redis).await;
+    let owner = hub.seeker().await;
+    let wrong = json!({ "email": owner.email, "password": "not the password" });
+    for _ in 0..5 {
+        hub.post("/v1/auth/login", wrong.clone()).await.refused(401, "invalid_credentials");
+    }
+    // As soon as the other node has heard of them; by itself it would take five more.
+    let mut more = 0;
+    while other.post("/v1/auth/login", wrong.clone()).await.status != 429 {
+        more += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(more < 5, "the other node does not count them");
 }
