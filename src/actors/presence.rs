@@ -13,6 +13,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message,
     MessageResult, SpawnHandle, WrapFuture,
 };
+use futures_util::{StreamExt, stream};
 use uuid::Uuid;
 
 use super::directory::Directory;
@@ -22,6 +23,8 @@ use super::presence_news::PresenceNews;
 use crate::bus::{Away, Bus, Envelope, Members, Told};
 use crate::domain::presence::{Presence, State, View};
 
+/// Users that are asked about at once.
+const ASKED: usize = 32;
 /// Users that are reported anew together, and the pause after them.
 const RENEWED: usize = 50;
 const RENEW_PAUSE: Duration = Duration::from_millis(20);
@@ -264,12 +267,11 @@ impl PresenceBook {
 
     /// Tells the watchers of this node what those are whom they follow: a change may not have come.
     pub async fn tell_again(&self) {
-        for user_id in self.fanout.watched().await {
-            match self.look(user_id).await {
-                Ok(view) => self.common.news.tell(user_id, None, view),
-                Err(e) => tracing::debug!("presence was not told again: {e:?}"),
-            }
-        }
+        let tell = async |user_id| match self.look(user_id).await {
+            Ok(view) => self.common.news.tell(user_id, None, view),
+            Err(e) => tracing::debug!("presence was not told again: {e:?}"),
+        };
+        stream::iter(self.fanout.watched().await).for_each_concurrent(ASKED, tell).await;
     }
 
     /// Says to the other nodes that this one lives, takes away what dead ones have told, and
@@ -282,7 +284,7 @@ impl PresenceBook {
             self.renew().await;
         }
         for node in seen.dead {
-            tracing::warn!(%node, "a node is dead; its users are taken away");
+            tracing::info!(%node, "a node is dead; its users are taken away");
             let tell = |user_id, told| self.common.tell(user_id, told);
             if members.sweep(node, tell).await.is_err() {
                 return;

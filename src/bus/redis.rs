@@ -72,8 +72,6 @@ struct Shared {
     /// When each topic last brought this node's own beat, in milliseconds after `since`.
     own_beats: [AtomicU64; TOPICS],
     since: Instant,
-    /// The connection said that it is over.
-    ended: Notify,
     heard: Mutex<Heard>,
     incoming: Box<dyn Fn(Incoming) + Send + Sync>,
 }
@@ -102,7 +100,6 @@ impl RedisBus {
             dropped: Default::default(),
             own_beats: Default::default(),
             since: Instant::now(),
-            ended: Notify::new(),
             heard: Mutex::default(),
             incoming: Box::new(incoming),
         });
@@ -179,14 +176,14 @@ async fn keep_connected(shared: Arc<Shared>, server: Server) {
     let mut is_known_lost = false;
     loop {
         match listen(&shared, &server).await {
-            Ok(connection) => {
+            Ok((connection, ended)) => {
                 is_known_lost = false;
                 tracing::info!("redis is there");
                 shared.link.open(connection);
                 shared.listening.store(true, Ordering::Release);
                 // Nobody was heard meanwhile.
                 (shared.incoming)(Incoming::Missed);
-                shared.until_lost().await;
+                shared.until_lost(&ended).await;
                 tracing::warn!("redis is lost; this node goes on alone");
                 shared.listening.store(false, Ordering::Release);
                 shared.link.close();
@@ -201,10 +198,16 @@ async fn keep_connected(shared: Arc<Shared>, server: Server) {
     }
 }
 
-/// A connection that follows all topics.
-async fn listen(shared: &Arc<Shared>, server: &Server) -> RedisResult<Connection> {
-    let hears = shared.clone();
-    let mut connection = server.connect(move |push| hears.take(push)).await?;
+/// A connection that follows all topics, and what it says when it is over.
+async fn listen(shared: &Arc<Shared>, server: &Server) -> RedisResult<(Connection, Arc<Notify>)> {
+    let (hears, ended) = (shared.clone(), Arc::new(Notify::new()));
+    let over = ended.clone();
+    let push = move |push: PushInfo| match push.kind {
+        PushKind::Message | PushKind::SMessage => hears.take(push.data),
+        PushKind::Disconnection => over.notify_one(),
+        _ => {}
+    };
+    let mut connection = server.connect(push).await?;
     let mut subscribe = "SSUBSCRIBE";
     for topic in 0..TOPICS {
         let mut done = follow(&mut connection, subscribe, topic).await;
@@ -218,7 +221,7 @@ async fn listen(shared: &Arc<Shared>, server: &Server) -> RedisResult<Connection
     shared.link.use_sharded(subscribe == "SSUBSCRIBE");
     let now = shared.now();
     shared.own_beats.iter().for_each(|at| at.store(now, Ordering::Release));
-    Ok(connection)
+    Ok((connection, ended))
 }
 
 async fn follow(connection: &mut Connection, subscribe: &str, topic: usize) -> RedisResult<()> {
@@ -227,13 +230,8 @@ async fn follow(connection: &mut Connection, subscribe: &str, topic: usize) -> R
 
 impl Shared {
     /// Takes what a subscription brings.
-    fn take(&self, push: PushInfo) {
-        match push.kind {
-            PushKind::Message | PushKind::SMessage => {}
-            PushKind::Disconnection => return self.ended.notify_one(),
-            _ => return,
-        }
-        let mut data = push.data.into_iter();
+    fn take(&self, data: Vec<Value>) {
+        let mut data = data.into_iter();
         let (Some(Value::BulkString(name)), Some(Value::BulkString(bytes))) =
             (data.next(), data.next())
         else {
@@ -268,12 +266,12 @@ impl Shared {
     }
 
     /// Returns when this node does not hear itself any more.
-    async fn until_lost(&self) {
+    async fn until_lost(&self, ended: &Notify) {
         let limit = u64::try_from(LOST.as_millis()).unwrap_or(u64::MAX);
         loop {
             tokio::select! {
                 // A cluster's connection mends itself; what it lost meanwhile shows as a gap.
-                () = self.ended.notified(), if !self.link.is_cluster() => return,
+                () = ended.notified(), if !self.link.is_cluster() => return,
                 () = tokio::time::sleep(BEAT / 2) => {}
             }
             let now = self.now();
