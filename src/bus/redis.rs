@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use redis::aio::ConnectionLike;
 use redis::{PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -225,7 +224,7 @@ async fn listen(shared: &Arc<Shared>, server: &Server) -> RedisResult<(Connectio
 }
 
 async fn follow(connection: &mut Connection, subscribe: &str, topic: usize) -> RedisResult<()> {
-    connection.req_packed_command(redis::cmd(subscribe).arg(name_of(topic))).await.map(|_| ())
+    redis::cmd(subscribe).arg(name_of(topic)).query_async::<Value>(connection).await.map(|_| ())
 }
 
 impl Shared {

@@ -48,6 +48,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let mut nodes = Vec::new();
+        // Dropped after it is ready: the script goes on, and stops everything, with nobody to tell.
         for line in BufReader::new(script.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             for rest in line.split("(process ").skip(1) {
