@@ -2,13 +2,14 @@
 //!
 //! The floors, from the ground up; each knows only the ones before it (`tests/it/architecture.rs`
 //! reads the `use` lines and fails when one looks up): `domain`, `models`, `actors`, `services`,
-//! then `http` and `jobs`. Ports to the outside (`outbound`, `push`, `bus`, `postgres`) stand
-//! beside them.
+//! then `http` and `jobs`. All but `domain` may count what they do (`counters`). Ports to the outside
+//! (`outbound`, `push`, `bus`, `postgres`) stand beside them.
 
 pub mod actors;
 pub mod app;
 pub mod bus;
 pub mod config;
+pub mod counters;
 pub mod domain;
 pub mod http;
 pub mod jobs;

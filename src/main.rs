@@ -203,6 +203,9 @@ async fn serve_over(
         hub = starting => hub?,
         () = signals.told() => return Ok(()),
     };
+    if let Some(address) = hub.metrics {
+        tracing::info!(metrics = %address, "counting");
+    }
     tracing::info!(address = %hub.address, "serving");
     let served = tokio::select! {
         Err(failed) = open_doors(&hub, demo) => Err(failed),

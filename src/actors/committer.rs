@@ -6,12 +6,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 use diesel::QueryResult;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{Error, Result};
 use super::fanout::Fanout;
+use crate::counters;
 use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
 use crate::models::pool::{self, Pool};
@@ -133,7 +135,10 @@ async fn attempt<B: Batch>(
         tries += 1;
         let mut conn =
             pool.get().await.map_err(|e| Failure { error: e.into(), of_a_job: false })?;
-        match batch.commit(&mut conn, jobs).await {
+        let began = Instant::now();
+        let done = batch.commit(&mut conn, jobs).await;
+        counters::committed(jobs.len(), began.elapsed());
+        match done {
             Ok(done) => return Ok(done),
             Err(e) if tries < ATTEMPTS && is_transient(&e) => {
                 tracing::warn!(jobs = jobs.len(), tries, "batch is tried again: {e}");

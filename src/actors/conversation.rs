@@ -19,6 +19,7 @@ use super::conversation_receipts::Receipts;
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::fanout::Fanout;
+use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::chat::MessageType;
 use crate::domain::refusal::Refusal;
@@ -54,6 +55,11 @@ impl Batch for MessageBatch {
         jobs: &[NewMessage],
     ) -> QueryResult<(Vec<Outcome>, Vec<StoredEvent>)> {
         let outcomes = message_commit::commit(conn, self.push_window, jobs).await?;
+        for outcome in &outcomes {
+            if let Outcome::Stored(stored) = outcome {
+                counters::message_stored(stored.fresh);
+            }
+        }
         let events = outcomes.iter().filter_map(event_of).collect();
         Ok((outcomes, events))
     }

@@ -20,6 +20,7 @@ use super::outbox::Outbox;
 use super::protocol::Close;
 use super::switchboard::CatchUp;
 use super::wire::Tap;
+use crate::counters;
 use crate::domain::channel::Channel;
 
 pub use super::outbox::{CAPACITY, Kind};
@@ -114,6 +115,7 @@ impl Line {
             return;
         }
         if state.outbox.push(frame, kind).is_err() {
+            counters::slow_consumer_closed();
             state.closing = Some(Close::SlowConsumer);
             state.outbox.give_up(Close::SlowConsumer.frame());
             // To count the time that the peer gets.

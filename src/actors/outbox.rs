@@ -10,6 +10,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
+use crate::counters;
 use crate::domain::channel::Channel;
 
 /// Bytes that may wait on one socket.
@@ -86,7 +87,10 @@ impl Outbox {
     pub fn push(&mut self, frame: Bytes, kind: Kind) -> Result<(), Full> {
         let after = self.bytes + frame.len();
         match kind {
-            Kind::Fleeting if after > HALF => return Ok(()),
+            Kind::Fleeting if after > HALF => {
+                counters::ephemeral_dropped();
+                return Ok(());
+            }
             Kind::Newest(key) => {
                 if let Some((_, waiting)) = self.aside.iter_mut().find(|(k, _)| *k == key) {
                     self.bytes = after - waiting.len();

@@ -33,6 +33,7 @@ use super::socket_machine::{Effect, Identity, Input, Machine, Piece, SocketRules
 use super::switchboard::SharedBoard;
 use super::uptime;
 use super::wire::Tap;
+use crate::counters;
 use crate::models::pool::Pool;
 
 /// What a socket asks of the floors above: the table of operations lives in `http/ws_ops.rs`.
@@ -118,6 +119,7 @@ impl Actor for Session {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
+        counters::socket_opened();
         self.world.roster.borrow_mut().enter(&self.socket);
         if let Some(identity) = self.preset.take() {
             self.take_seat(identity, ctx);
@@ -132,6 +134,7 @@ impl Actor for Session {
 
     fn stopped(&mut self, _: &mut Ctx) {
         self.world.roster.borrow_mut().leave(self.socket.id);
+        counters::socket_closed();
         let mut board = self.world.board.borrow_mut();
         for channel in self.socket.channels.borrow_mut().drain() {
             board.unsubscribe(channel, &self.socket.line);

@@ -15,6 +15,7 @@ use super::socket_machine::Input;
 use super::subscriptions::{self, Opening};
 use super::switchboard::{CatchUp, Ticket};
 use super::{error, replay};
+use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::input;
 use crate::domain::refusal::Refusal;
@@ -375,6 +376,7 @@ impl Session {
             // Unsubscribed meanwhile, or subscribed anew from somewhere else.
             return;
         }
+        counters::caught_up(page.len());
         let (mut last, mut sent_all) = (since, true);
         let is_end = page.len() < usize::try_from(replay::PAGE).unwrap_or(usize::MAX);
         for (seq, frame) in page {

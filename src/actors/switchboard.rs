@@ -20,6 +20,7 @@ use super::fanout::Event;
 use super::line::{Kind, Line, Outlet};
 use super::protocol::Close;
 use super::replay::Replays;
+use crate::counters;
 use crate::domain::channel::Channel;
 
 /// Events that may wait at one worker; more are dropped and caught up with.
@@ -180,6 +181,7 @@ impl Board {
     pub fn deliver(&mut self, event: &Event) {
         let Some(followers) = self.channels.get_mut(&event.channel) else { return };
         followers.is_stirred |= event.seq.is_some();
+        counters::delivered(event.seq.is_some(), followers.list.len());
         let kind = event.state.map_or(Kind::Fleeting, Kind::Newest);
         // A copy for this worker: its threads would take turns at counting clones of one.
         let frame = Bytes::copy_from_slice(&event.frame);

@@ -3,6 +3,7 @@
 
 mod bus;
 mod keys;
+mod metrics;
 mod server;
 mod settings;
 
@@ -161,6 +162,8 @@ pub struct Services {
 pub struct Hub {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where `/metrics` is, if anywhere.
+    pub metrics: Option<SocketAddr>,
     pub services: Services,
     pool: Pool,
     passwords: Passwords,
@@ -171,6 +174,7 @@ pub struct Hub {
     stop_jobs: watch::Sender<bool>,
     jobs: Vec<JoinHandle<()>>,
     server: ServerHandle,
+    metrics_server: Option<ServerHandle>,
     threads: Vec<Arbiter>,
 }
 
@@ -213,6 +217,9 @@ impl Hub {
         let services = world.services(config)?;
         let ready = Readiness::new(world.fanout.bus().clone());
         let (server, address) = server::start(config, &world, &services, &ready)?;
+        let metrics = config.http.metrics;
+        let metrics = metrics.map(|at| metrics::start(at, world.pool.clone())).transpose()?;
+        metrics::keep_tidy();
         let (stop_jobs, stop) = watch::channel(false);
         let deliverer = Deliverer {
             pool: world.pool.clone(),
@@ -241,8 +248,10 @@ impl Hub {
             tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
         ];
         let World { pool, passwords, fanout, .. } = world;
+        let (metrics_server, metrics) = metrics.unzip();
         Ok(Self {
             address,
+            metrics,
             services,
             pool,
             passwords,
@@ -252,6 +261,7 @@ impl Hub {
             stop_jobs,
             jobs,
             server,
+            metrics_server,
             threads,
         })
     }
@@ -287,6 +297,9 @@ impl Hub {
         let _ = self.stop_jobs.send(true);
         for job in self.jobs {
             let _ = job.await;
+        }
+        if let Some(server) = self.metrics_server {
+            server.stop(false).await;
         }
         for thread in self.threads {
             thread.stop();

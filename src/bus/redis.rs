@@ -26,6 +26,7 @@ use self::heard::Heard;
 use self::link::{Connection, Link, Server};
 use super::wire::{self, Message};
 use super::{Envelope, Incoming};
+use crate::counters;
 
 pub use self::link::Away;
 pub use self::presence::{Members, Seen, Told};
@@ -119,6 +120,7 @@ impl RedisBus {
         if self.outgoing.try_send((topic, bytes)).is_err()
             && let Some(dropped) = self.shared.dropped.get(topic)
         {
+            counters::bus_dropped();
             dropped.fetch_add(1, Ordering::AcqRel);
         }
     }

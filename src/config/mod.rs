@@ -33,6 +33,8 @@ pub struct Config {
 pub struct HttpConfig {
     /// On loopback unless told otherwise: the demo's passwords are public.
     pub listen: SocketAddr,
+    /// Where `/metrics` is served. None: nowhere. It asks for no token.
+    pub metrics: Option<SocketAddr>,
     /// HTTP worker threads. More than cores only costs memory; each has its own switchboard.
     pub workers: usize,
     /// Threads for calendars, conversations and presence.
@@ -187,6 +189,9 @@ impl HttpConfig {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Self {
             listen: env.parse("HUB_LISTEN", "127.0.0.1:8080", "an address such as 0.0.0.0:8080")?,
+            metrics: env.text("METRICS_ADDR").map(|text| text.parse()).transpose().map_err(
+                |_| ConfigError::new("METRICS_ADDR", "an address such as 127.0.0.1:9464"),
+            )?,
             workers: env.number("HTTP_WORKERS", cores, 1..=64)?,
             actor_threads: env.number("ACTOR_THREADS", cores.min(4), 1..=32)?,
             allowed_origins: check::origins(env.list("ALLOWED_ORIGINS"))?,

@@ -17,6 +17,7 @@ use super::caller::LoggedUser;
 use super::envelope::{RequestId, failure};
 use super::error::ApiError;
 use crate::actors::error::Error;
+use crate::counters;
 use crate::domain::refusal::Refusal;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -169,12 +170,15 @@ fn log_fault(e: &actix_web::Error, id: &str) {
 fn log(response: &ServiceResponse<BoxBody>, method: &Method, id: &str, started: Instant) {
     let req = response.request();
     let user = req.extensions().get::<LoggedUser>().map(|u| u.0.to_string());
+    let (route, status) = (req.match_pattern(), response.status().as_u16());
+    let route = route.as_deref().unwrap_or("-");
+    counters::request(method.as_str(), route, status);
     tracing::info!(
         requestId = id,
         user = user.as_deref().unwrap_or("-"),
         method = method.as_str(),
-        route = req.match_pattern().as_deref().unwrap_or("-"),
-        status = response.status().as_u16(),
+        route,
+        status,
         durationUs = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         "request"
     );

@@ -15,6 +15,7 @@ mod fixed;
 pub mod heads;
 pub mod idempotency;
 pub mod invites;
+pub mod ledger;
 pub mod message_commit;
 pub mod messages;
 pub mod migrations;

@@ -111,6 +111,12 @@ impl Pool {
         })
     }
 
+    /// How many connections there are, and how many wait for one.
+    pub fn usage(&self) -> (usize, usize) {
+        let status = self.0.status();
+        (status.size, status.waiting)
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), PoolFault> {
         let mut conn = self.get().await?;

@@ -10,6 +10,7 @@ use crate::actors::conversation::{Conversations, Send, TypingChanged};
 use crate::actors::conversation_receipts::{Acknowledge, Receipt};
 use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
+use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::chat::parse_sendable;
 use crate::domain::refusal::Refusal;
@@ -131,7 +132,8 @@ impl Chat {
             booking_id: None,
             system_event: None,
         };
-        self.conversations.ask(id, send).await
+        counters::message_accepted();
+        self.conversations.ask(id, send).await.inspect_err(|_| counters::message_refused())
     }
 
     /// Messages of a conversation of the caller.

@@ -9,21 +9,23 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up, and what each may know besides itself.
 const FLOORS: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    ("bus", &["domain"]),
+    // Everybody but `domain` may count; it knows nobody.
+    ("counters", &[]),
+    ("bus", &["domain", "counters"]),
     ("outbound", &["domain"]),
     ("push", &["domain", "outbound"]),
     ("postgres", &["domain"]),
-    ("models", &["domain"]),
-    ("actors", &["domain", "models", "bus"]),
-    ("services", &["domain", "models", "actors", "bus", "push", "outbound"]),
-    ("http", &["domain", "models", "actors", "services", "bus", "push"]),
+    ("models", &["domain", "counters"]),
+    ("actors", &["domain", "models", "bus", "counters"]),
+    ("services", &["domain", "models", "actors", "bus", "push", "outbound", "counters"]),
+    ("http", &["domain", "models", "actors", "services", "bus", "push", "counters"]),
     ("jobs", &["domain", "models", "actors", "services", "bus", "push", "outbound"]),
     ("config", &["domain"]),
     (
         "app",
         &[
             "domain", "models", "actors", "services", "http", "jobs", "config", "bus", "push",
-            "postgres", "outbound",
+            "postgres", "outbound", "counters",
         ],
     ),
 ];

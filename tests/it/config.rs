@@ -63,6 +63,7 @@ fn the_readme_lists_every_variable_and_no_other() {
 fn a_wrong_value_is_named_with_what_is_allowed_and_not_shown() {
     for (name, value, allowed) in [
         ("HUB_LISTEN", "8080x", "an address such as 0.0.0.0:8080"),
+        ("METRICS_ADDR", "9464", "an address such as 127.0.0.1:9464"),
         ("HTTP_WORKERS", "0", "1 to 64"),
         ("HTTP_WORKERS", "65", "1 to 64"),
         ("HTTP_WORKERS", "many", "1 to 64"),

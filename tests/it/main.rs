@@ -40,6 +40,7 @@ mod ical_log;
 mod idempotency;
 mod limits;
 mod lost_events;
+mod metrics;
 mod named_fields;
 mod next_available;
 mod nodes;

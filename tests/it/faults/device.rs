@@ -188,8 +188,15 @@ impl Device {
         }
     }
 
+    /// Not even the answer to a ping. One that is slow by itself has no reason to think so while it
+    /// works.
     fn hears_nothing(&self) -> bool {
-        !self.plan.slow && self.heard_at.elapsed() > PATIENCE
+        let is_slow = self.plan.slow && *self.phase.borrow() == Phase::Work;
+        let nothing = !is_slow && self.heard_at.elapsed() > PATIENCE;
+        if nothing {
+            self.shared.count("heard nothing for 10 s");
+        }
+        nothing
     }
 
     /// Opens all channels from where the device is. What comes of one's own channel before the

@@ -86,6 +86,8 @@ pub enum Kind {
     NotDense,
     /// One message is stored twice.
     Twice,
+    /// Sent, and neither acknowledged nor refused for good, in a long quiet time.
+    Unanswered,
     /// Seen or stored, and nobody sent it, or it differs from what is stored.
     Foreign,
 }
@@ -213,6 +215,15 @@ fn check_seen(
         }
     }
     found
+}
+
+/// The device still waits for an acknowledgement.
+pub fn unanswered(history: &History, waiting: usize) -> Violation {
+    let last = history.lines.iter().rev().take(2 * CONTEXT);
+    let mut lines: Vec<String> = last.map(ToString::to_string).collect();
+    lines.reverse();
+    let text = format!("{waiting} messages without an answer");
+    Violation { kind: Kind::Unanswered, device: history.device.clone(), text, lines }
 }
 
 fn was_seen(history: &History, before: usize, about: &str, wanted: i64) -> bool {

@@ -65,7 +65,8 @@ pub async fn run(options: Options) -> Option<Outcome> {
     let faults = run.fail(options, &mut rng).await;
     run.phase.send_replace(Phase::Rest);
     come_to_rest(&run.devices, &run.world.url).await;
-    let mut violations = run.compare_calendars().await;
+    let mut violations = run.unanswered();
+    violations.extend(run.compare_calendars().await);
     let stored = stored(&run.world.url).await;
     let histories = run.end().await;
     violations.extend(history::check(&histories, &stored));
@@ -145,6 +146,16 @@ impl Run {
         let waiting = sum(|s| s.unacknowledged.load(Ordering::Acquire));
         let connected = sum(|s| usize::from(s.connected.load(Ordering::Acquire)));
         format!("{lines} lines, {waiting} unacknowledged, {connected} connected")
+    }
+
+    /// Who still waits for an acknowledgement after the quiet time.
+    fn unanswered(&self) -> Vec<Violation> {
+        let waiting = |(shared, _): &Running| {
+            let waiting = shared.unacknowledged.load(Ordering::Acquire);
+            let history = shared.history.lock().unwrap();
+            (waiting > 0).then(|| history::unanswered(&history, waiting))
+        };
+        self.devices.iter().filter_map(waiting).collect()
     }
 
     /// What each watcher knows of a calendar equals a fresh snapshot.

@@ -72,6 +72,13 @@ impl Node {
         self.process.pid()
     }
 
+    /// Where it serves `/metrics`, if it was told to.
+    pub fn metrics(&self) -> String {
+        let said = self.process.said();
+        let (_, rest) = said.split_once("\"metrics\":\"").expect("METRICS_ADDR was set");
+        rest.split('"').next().unwrap().to_owned()
+    }
+
     /// What the hub logged as a warning or worse.
     pub fn complaints(&self) -> Vec<Value> {
         let level = |line: &Value| line["level"] == "WARN" || line["level"] == "ERROR";
