@@ -54,7 +54,12 @@ impl Actor for CalendarActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.reload(ctx);
-        ctx.run_interval(RECHECK, Self::recheck);
+        // Calendars that came into use at once, as after a start, need not ask at once for ever.
+        let [.., high, low] = self.id.into_bytes();
+        let share = f64::from(u16::from_be_bytes([high, low])) / 65_536.0;
+        ctx.run_later(RECHECK.mul_f64(share), |_, ctx| {
+            ctx.run_interval(RECHECK, Self::recheck);
+        });
         ctx.run_interval(IDLE / 2, |actor, ctx| {
             if super::now().duration_since(actor.last_used).unsigned_abs() > IDLE {
                 ctx.stop();

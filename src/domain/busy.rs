@@ -4,6 +4,8 @@
 //! same range that `bookings.occupied` holds. A new booking conflicts when its occupied time
 //! overlaps that, so buffers of neighbours add up (cal.com; LibreBooking takes the longer one).
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::group::Seats;
@@ -172,6 +174,8 @@ pub struct BusySet {
     /// For each item the latest end of occupied time up to and including it. Ends are not sorted
     /// (a holiday of weeks spans many bookings), their running maximum is.
     reach: Vec<Timestamp>,
+    /// Where to look for an item: the start of its occupied time, by its key.
+    starts: HashMap<u128, Timestamp>,
 }
 
 impl FromIterator<Busy> for BusySet {
@@ -179,16 +183,20 @@ impl FromIterator<Busy> for BusySet {
     fn from_iter<I: IntoIterator<Item = Busy>>(items: I) -> Self {
         let mut items: Vec<Busy> = items.into_iter().collect();
         items.sort_by_key(|item| item.occupied.start());
-        let mut set = Self { items, reach: Vec::new() };
+        let starts = items.iter().map(|item| (item.key, item.occupied.start())).collect();
+        let mut set = Self { items, reach: Vec::new(), starts };
         set.renew_reach(0);
         set
     }
 }
 
 impl BusySet {
-    /// Adds an item. Moves what comes after it, so it costs the least at the end.
+    /// Adds an item, instead of the one with its key if there is one. Moves what comes after it, so it
+    /// costs the least at the end.
     pub fn insert(&mut self, item: Busy) {
+        self.remove(item.key);
         let start = item.occupied.start();
+        self.starts.insert(item.key, start);
         let at = self.items.partition_point(|other| other.occupied.start() <= start);
         self.items.insert(at, item);
         self.renew_reach(at);
@@ -196,7 +204,9 @@ impl BusySet {
 
     /// Takes out the item with this key and returns it, or `None` if there is none.
     pub fn remove(&mut self, key: u128) -> Option<Busy> {
-        let at = self.items.iter().position(|item| item.key == key)?;
+        let start = self.starts.remove(&key)?;
+        let from = self.items.partition_point(|item| item.occupied.start() < start);
+        let at = from + self.items.get(from..)?.iter().position(|item| item.key == key)?;
         let item = self.items.remove(at);
         self.renew_reach(at);
         Some(item)
