@@ -168,14 +168,10 @@ pub fn answer(id: &Value, result: &Result<Value, WireError>) -> String {
 
 /// An event as text. `at` is RFC 3339.
 pub fn event(name: &str, channel: Channel, seq: Option<i64>, at: &str, data: &Value) -> String {
-    let channel = channel.to_string();
-    match seq {
-        Some(seq) => {
-            json!({ "event": name, "channel": channel, "seq": seq, "at": at, "data": data })
-        }
-        None => json!({ "event": name, "channel": channel, "at": at, "data": data }),
-    }
-    .to_string()
+    // Neither names nor channels nor instants need escapes. The data go as they are: a tree around
+    // them would be a copy of theirs.
+    let seq = seq.map(|seq| format!(r#","seq":{seq}"#)).unwrap_or_default();
+    format!(r#"{{"at":"{at}","channel":"{channel}","data":{data},"event":"{name}"{seq}}}"#)
 }
 
 /// A server's text frame around `text`.
