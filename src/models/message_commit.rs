@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Conn;
+use super::fixed::Fixed;
 use super::messages::{self, Message, Told};
 use super::outbox::{self, NewPush};
-use super::schema::{conversation_members, messages as messages_table};
+use super::schema::messages as messages_table;
 use crate::domain::notify;
 
 /// A message that is to be stored.
@@ -61,13 +62,10 @@ pub enum Outcome {
     Gone,
 }
 
-#[derive(QueryableByName)]
+#[derive(Queryable)]
 struct Head {
-    #[diesel(sql_type = SqlUuid)]
     id: Uuid,
-    #[diesel(sql_type = BigInt)]
     last_seq: i64,
-    #[diesel(sql_type = BigInt)]
     members_seq: i64,
 }
 
@@ -93,16 +91,14 @@ pub async fn commit(
             })
             .collect();
         let mut known = find_known(conn, &wanted).await?;
-        let (now, fresh) = (now(conn).await?, first_of_each(&wanted, &known));
+        let fresh = first_of_each(&wanted, &known);
         let mut rows = Vec::with_capacity(fresh.len());
         for m in fresh {
             let head = heads.get_mut(&m.conversation_id).ok_or(diesel::result::Error::NotFound)?;
             head.last_seq += 1;
-            rows.push((m, row(m, head.last_seq, now)));
+            rows.push((m, head.last_seq));
         }
-        insert(conn, &rows).await?;
-        store_heads(conn, heads.values()).await?;
-        mark_own_as_read(conn, &rows).await?;
+        let rows = insert(conn, &rows).await?;
         outbox::insert(conn, &pushes(&rows), push_window).await?;
         known.extend(stored(conn, rows).await?);
         Ok(new.iter().map(|m| outcome(m, &heads, &mut known)).collect())
@@ -111,14 +107,16 @@ pub async fn commit(
 }
 
 async fn lock_heads(conn: &mut Conn, new: &[NewMessage]) -> QueryResult<BTreeMap<Uuid, Head>> {
+    struct Lock;
     let mut ids: Vec<Uuid> = new.iter().map(|m| m.conversation_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let heads: Vec<Head> = diesel::sql_query(
-        "SELECT id, last_seq, members_seq FROM conversations WHERE id = ANY ($1)
-          ORDER BY id FOR UPDATE",
+    let heads: Vec<Head> = Fixed::<_, _, (SqlUuid, BigInt, BigInt)>::new(
+        Lock,
+        "SELECT id, last_seq, members_seq FROM conversations WHERE id = ANY (",
+        ids.into_sql::<Array<SqlUuid>>(),
+        ") ORDER BY id FOR UPDATE",
     )
-    .bind::<Array<SqlUuid>, _>(&ids)
     .load(conn)
     .await?;
     Ok(heads.into_iter().map(|h| (h.id, h)).collect())
@@ -140,29 +138,42 @@ async fn stored(
 }
 
 async fn find_known(conn: &mut Conn, new: &[&NewMessage]) -> QueryResult<HashMap<Key, Stored>> {
+    struct Known;
+    let conversations: Vec<Uuid> = new.iter().map(|m| m.conversation_id).collect();
+    let senders: Vec<Option<Uuid>> = new.iter().map(|m| m.sender_id).collect();
+    let client_ids: Vec<Uuid> = new.iter().map(|m| m.client_id).collect();
+    let binds = (
+        conversations.into_sql::<Array<SqlUuid>>(),
+        senders.into_sql::<Array<Nullable<SqlUuid>>>(),
+        client_ids.into_sql::<Array<SqlUuid>>(),
+    );
+    // One look at an index for each: of what a conversation holds, most is not asked for.
+    let ids: Vec<Uuid> = Fixed::<_, _, SqlUuid>::new(
+        Known,
+        "WITH new AS (SELECT * FROM unnest(",
+        binds,
+        ") AS t (conversation_id, sender_id, client_id))
+         SELECT m.id FROM new JOIN messages m USING (conversation_id, sender_id, client_id)
+         UNION ALL
+         SELECT m.id FROM new JOIN messages m USING (conversation_id, client_id)
+          WHERE new.sender_id IS NULL AND m.sender_id IS NULL",
+    )
+    .load(conn)
+    .await?;
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
     let found: Vec<Message> = messages_table::table
-        .filter(messages_table::conversation_id.eq_any(new.iter().map(|m| m.conversation_id)))
-        .filter(messages_table::client_id.eq_any(new.iter().map(|m| m.client_id)))
+        .filter(messages_table::id.eq_any(ids))
         .select(Message::as_select())
         .load(conn)
         .await?;
-    if found.is_empty() {
-        return Ok(HashMap::new());
-    }
     let told = messages::tell(conn, found).await?.into_iter().map(|message| {
         let m = &message.message;
         let key = (m.conversation_id, m.sender_id, m.client_id);
         (key, Stored { message, fresh: false })
     });
     Ok(told.collect())
-}
-
-async fn now(conn: &mut Conn) -> QueryResult<Timestamp> {
-    let now: jiff_diesel::Timestamp =
-        diesel::select(diesel::dsl::sql::<Timestamptz>("statement_timestamp()"))
-            .get_result(conn)
-            .await?;
-    Ok(now.to_jiff())
 }
 
 /// The messages to insert: not known, and of duplicates within the batch the first.
@@ -191,64 +202,77 @@ fn row(m: &NewMessage, seq: i64, created_at: Timestamp) -> Message {
     }
 }
 
-async fn insert(conn: &mut Conn, rows: &[(&NewMessage, Message)]) -> QueryResult<()> {
+/// Stores messages, each with its seq, moves the heads of their conversations, and what their senders
+/// have read; returns the rows.
+async fn insert<'a>(
+    conn: &mut Conn,
+    rows: &[(&'a NewMessage, i64)],
+) -> QueryResult<Vec<(&'a NewMessage, Message)>> {
+    struct Insert;
+    fn column<T>(rows: &[(&NewMessage, i64)], value: impl Fn(&NewMessage) -> T) -> Vec<T> {
+        rows.iter().map(|(m, _)| value(m)).collect()
+    }
     if rows.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    fn column<T>(rows: &[(&NewMessage, Message)], value: impl Fn(&Message) -> T) -> Vec<T> {
-        rows.iter().map(|(_, m)| value(m)).collect()
-    }
-    use jiff_diesel::ToDiesel;
-    diesel::sql_query(
-        "INSERT INTO messages (id, conversation_id, seq, sender_id, client_id, message_type,
-                               content, attachments, reply_to, booking_id, system_event, created_at)
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-    )
-    .bind::<Array<SqlUuid>, _>(column(rows, |m| m.id))
-    .bind::<Array<SqlUuid>, _>(column(rows, |m| m.conversation_id))
-    .bind::<Array<BigInt>, _>(column(rows, |m| m.seq))
-    .bind::<Array<Nullable<SqlUuid>>, _>(column(rows, |m| m.sender_id))
-    .bind::<Array<SqlUuid>, _>(column(rows, |m| m.client_id))
-    .bind::<Array<Text>, _>(column(rows, |m| m.kind.clone()))
-    .bind::<Array<Text>, _>(column(rows, |m| m.content.clone()))
-    .bind::<Array<Jsonb>, _>(column(rows, |m| m.attachments.clone()))
-    .bind::<Array<Nullable<SqlUuid>>, _>(column(rows, |m| m.reply_to))
-    .bind::<Array<Nullable<SqlUuid>>, _>(column(rows, |m| m.booking_id))
-    .bind::<Array<Nullable<Text>>, _>(column(rows, |m| m.system_event.clone()))
-    .bind::<Array<Timestamptz>, _>(column(rows, |m| m.created_at.to_diesel()))
-    .execute(conn)
-    .await?;
-    Ok(())
+    let texts: Vec<&str> = rows.iter().map(|(m, _)| m.content.as_str()).collect();
+    let attachments: Vec<&Value> = rows.iter().map(|(m, _)| &m.attachments).collect();
+    let seqs: Vec<i64> = rows.iter().map(|(_, seq)| *seq).collect();
+    let binds = (
+        column(rows, |m| m.id).into_sql::<Array<SqlUuid>>(),
+        column(rows, |m| m.conversation_id).into_sql::<Array<SqlUuid>>(),
+        seqs.into_sql::<Array<BigInt>>(),
+        column(rows, |m| m.sender_id).into_sql::<Array<Nullable<SqlUuid>>>(),
+        column(rows, |m| m.client_id).into_sql::<Array<SqlUuid>>(),
+        column(rows, |m| m.kind).into_sql::<Array<Text>>(),
+        texts.into_sql::<Array<Text>>(),
+        attachments.into_sql::<Array<Jsonb>>(),
+        column(rows, |m| m.reply_to).into_sql::<Array<Nullable<SqlUuid>>>(),
+        column(rows, |m| m.booking_id).into_sql::<Array<Nullable<SqlUuid>>>(),
+        column(rows, |m| m.system_event).into_sql::<Array<Nullable<Text>>>(),
+        read_up_to(rows).into_sql::<Array<Nullable<BigInt>>>(),
+    );
+    let at: jiff_diesel::Timestamp =
+        Fixed::<_, _, Timestamptz>::new(Insert, INSERT, binds, INSERT_END).get_result(conn).await?;
+    let at = at.to_jiff();
+    Ok(rows.iter().map(|(m, seq)| (*m, row(m, *seq, at))).collect())
 }
 
-async fn store_heads(conn: &mut Conn, heads: impl Iterator<Item = &Head>) -> QueryResult<()> {
-    let (ids, seqs): (Vec<Uuid>, Vec<i64>) = heads.map(|h| (h.id, h.last_seq)).unzip();
-    diesel::sql_query(
-        "UPDATE conversations c SET last_seq = t.seq, updated_at = now()
-           FROM unnest($1, $2) AS t (id, seq) WHERE c.id = t.id AND c.last_seq < t.seq",
-    )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<BigInt>, _>(seqs)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
+const INSERT: &str = "WITH new AS (SELECT * FROM unnest(";
+const INSERT_END: &str =
+    ") AS t (id, conversation_id, seq, sender_id, client_id, message_type, content,
+            attachments, reply_to, booking_id, system_event, read_up_to)),
+     stored AS (
+        INSERT INTO messages (id, conversation_id, seq, sender_id, client_id, message_type, content,
+                              attachments, reply_to, booking_id, system_event, created_at)
+        SELECT id, conversation_id, seq, sender_id, client_id, message_type, content, attachments,
+               reply_to, booking_id, system_event, statement_timestamp() FROM new),
+     heads AS (
+        UPDATE conversations c SET last_seq = head.seq, updated_at = now()
+          FROM (SELECT conversation_id, max(seq) AS seq FROM new GROUP BY conversation_id) head
+         WHERE c.id = head.conversation_id),
+     read AS (
+        UPDATE conversation_members m SET read_seq = read_up_to, delivered_seq = read_up_to
+          FROM new
+         WHERE m.conversation_id = new.conversation_id AND m.user_id = new.sender_id
+           AND m.read_seq = new.seq - 1 AND read_up_to IS NOT NULL)
+SELECT statement_timestamp()";
 
-/// Who writes has seen what they wrote, but not what came before it: the watermark moves only
-/// where everything before was read.
-async fn mark_own_as_read(conn: &mut Conn, rows: &[(&NewMessage, Message)]) -> QueryResult<()> {
-    for (m, row) in rows {
+/// Who writes has seen what they wrote, but not what came before it: the watermark moves only where
+/// everything before was read. For the first message of each sender in a conversation, the seq up to
+/// which they wrote without a word in between.
+fn read_up_to(rows: &[(&NewMessage, i64)]) -> Vec<Option<i64>> {
+    // Of each sender the place of the first message, and how far it goes.
+    let mut runs: HashMap<(Uuid, Uuid), (usize, i64)> = HashMap::new();
+    for (place, (m, seq)) in rows.iter().enumerate() {
         let Some(sender) = m.sender_id else { continue };
-        diesel::update(conversation_members::table.find((m.conversation_id, sender)))
-            .filter(conversation_members::read_seq.eq(row.seq - 1))
-            .set((
-                conversation_members::read_seq.eq(row.seq),
-                conversation_members::delivered_seq.eq(row.seq),
-            ))
-            .execute(conn)
-            .await?;
+        let (_, end) = runs.entry((m.conversation_id, sender)).or_insert((place, *seq));
+        if *seq == *end + 1 {
+            *end = *seq;
+        }
     }
-    Ok(())
+    let ends: HashMap<usize, i64> = runs.into_values().collect();
+    (0..rows.len()).map(|place| ends.get(&place).copied()).collect()
 }
 
 fn pushes(rows: &[(&NewMessage, Message)]) -> Vec<NewPush> {
