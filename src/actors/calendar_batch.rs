@@ -37,24 +37,35 @@ impl Batch for CalendarBatch {
     type Job = Job;
     type Outcome = Settled;
 
+    fn key(job: &Job) -> Uuid {
+        job.practitioner_id
+    }
+
     async fn commit(
         &self,
         conn: &mut Conn,
         jobs: &[Job],
     ) -> QueryResult<(Vec<Settled>, Vec<StoredEvent>)> {
         let done = calendar_commit::commit(conn, self.0, jobs).await?;
-        let version_of =
-            |id| done.events.iter().find(|e| e.channel == Channel::Calendar(id)).map(|e| e.seq);
+        let versions: HashMap<Uuid, i64> = done.events.iter().filter_map(version).collect();
         let mut others: HashMap<Uuid, Vec<Booking>> = HashMap::new();
         for row in done.others {
             others.entry(row.practitioner_id).or_default().push(row);
         }
         let settled = done.outcomes.into_iter().zip(jobs).map(|(outcome, job)| Settled {
             outcome,
-            version: version_of(job.practitioner_id),
+            version: versions.get(&job.practitioner_id).copied(),
             others: others.remove(&job.practitioner_id).unwrap_or_default(),
         });
         let settled = settled.collect();
         Ok((settled, done.events))
+    }
+}
+
+/// The calendar whose version `event` tells.
+fn version(event: &StoredEvent) -> Option<(Uuid, i64)> {
+    match event.channel {
+        Channel::Calendar(id) => Some((id, event.seq)),
+        Channel::User(_) | Channel::Conversation(_) | Channel::Presence(_) => None,
     }
 }

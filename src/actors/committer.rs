@@ -1,8 +1,12 @@
 //! Group commit: what arrives while one transaction commits makes up the next one.
 //!
-//! No artificial delay: an idle committer commits a single job at once. The queue is bounded; a
-//! full one is `overloaded`. One job that breaks a constraint does not fail the others: the batch
-//! is then tried job by job.
+//! Transactions run in lanes, side by side: while one of them waits for the disk or for PostgreSQL,
+//! the hub prepares the next. Jobs of one key are always in one lane, and so in order. What two
+//! lanes both touch must be locked in an order that all transactions keep, as two nodes have to.
+//!
+//! No artificial delay: an idle lane commits a single job at once. The queues are bounded; a full
+//! one is `overloaded`. One job that breaks a constraint does not fail the others: the batch is then
+//! tried job by job.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +14,7 @@ use std::time::Instant;
 
 use diesel::QueryResult;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::error::{Error, Result};
 use super::fanout::Fanout;
@@ -18,7 +23,10 @@ use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
 use crate::models::pool::{self, Pool};
 
-/// Jobs that may wait; more are refused as `overloaded`.
+/// Transactions that may be under way at once, each on a connection of the pool. More of them make
+/// smaller batches, which wait for each other's rows.
+const LANES: u64 = 2;
+/// Jobs that may wait in a lane; more are refused as `overloaded`.
 const QUEUE: usize = 4_096;
 /// Jobs in one transaction.
 const MAX_BATCH: usize = 256;
@@ -32,6 +40,9 @@ pub trait Batch: Send + Sync + 'static {
     /// What became of it.
     type Outcome: Send + 'static;
 
+    /// Whose order matters: jobs of one key are committed one after the other, as they came.
+    fn key(job: &Self::Job) -> Uuid;
+
     /// Commits `jobs` as one transaction: an outcome for each in order, and the events stored.
     fn commit(
         &self,
@@ -42,30 +53,40 @@ pub trait Batch: Send + Sync + 'static {
 
 type Reply<O> = oneshot::Sender<Result<O>>;
 
+type Queue<B> = mpsc::Sender<(<B as Batch>::Job, Reply<<B as Batch>::Outcome>)>;
+
 /// Where jobs are handed in.
 pub struct Committer<B: Batch> {
-    queue: mpsc::Sender<(B::Job, Reply<B::Outcome>)>,
+    lanes: Arc<[Queue<B>]>,
 }
 
 impl<B: Batch> Clone for Committer<B> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { lanes: self.lanes.clone() }
     }
 }
 
 impl<B: Batch> Committer<B> {
-    /// Starts the task that commits; it ends when the last handle is dropped.
+    /// Starts the tasks that commit; they end when the last handle is dropped.
     pub fn start(batch: B, pool: Pool, fanout: Fanout) -> Self {
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(run(Arc::new(batch), pool, fanout, jobs));
-        Self { queue }
+        let batch = Arc::new(batch);
+        let lane = move |_| {
+            let (queue, jobs) = mpsc::channel(QUEUE);
+            tokio::spawn(run(batch.clone(), pool.clone(), fanout.clone(), jobs));
+            queue
+        };
+        Self { lanes: (0..LANES).map(lane).collect() }
     }
 
-    /// Commits `job` and answers after the commit. Refuses with `overloaded` when the queue is
-    /// full; a fault leaves it unknown to the caller whether a lost connection had committed.
+    /// Commits `job` and answers after the commit. Refuses with `overloaded` when the queue of its
+    /// lane is full; a fault leaves it unknown to the caller whether a lost connection had committed.
     pub async fn submit(&self, job: B::Job) -> Result<B::Outcome> {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send((job, reply)).map_err(|_| Error::overloaded())?;
+        let (high, low) = B::key(&job).as_u64_pair();
+        let lane = usize::try_from((high ^ low) % LANES)
+            .unwrap_or_default();
+        let queue = self.lanes.get(lane).ok_or_else(|| Error::Fault("no such lane".to_owned()))?;
+        queue.try_send((job, reply)).map_err(|_| Error::overloaded())?;
         answer.await.map_err(|_| Error::Fault("committer stopped".to_owned()))?
     }
 }

@@ -49,6 +49,10 @@ impl Batch for MessageBatch {
     type Job = NewMessage;
     type Outcome = Outcome;
 
+    fn key(job: &NewMessage) -> Uuid {
+        job.conversation_id
+    }
+
     async fn commit(
         &self,
         conn: &mut Conn,

@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::races::job;
-use crate::support::postgres::connect;
+use crate::support::postgres::{connect, log_of};
 use crate::support::{Practice, Socket, TestHub, rows};
 
 const RULES: CommitRules =
@@ -48,18 +48,18 @@ fn block(practice: &Practice, slot: i64) -> Job {
 #[tokio::test]
 async fn a_bad_job_fails_alone() {
     let hub = TestHub::start().await;
-    let (practice, busy) = (hub.practice().await, hub.practice().await);
-    let seeker = hub.seeker().await;
+    let (practice, seeker) = (hub.practice().await, hub.seeker().await);
     let url = &hub.database_url;
     let (_, committer) = committer(url, 2, Duration::from_secs(5));
-    // While the first job waits for its calendar, the others gather.
+    // While the first job waits for its calendar, the others gather in the same lane.
     let mut elsewhere = connect(url).await;
-    let lock = format!("SELECT 1 FROM calendars WHERE practitioner_id = '{}' FOR UPDATE", busy.id);
+    let lock =
+        format!("SELECT 1 FROM calendars WHERE practitioner_id = '{}' FOR UPDATE", practice.id);
     let submit = |job| {
         let committer = committer.clone();
         async move { committer.submit(job).await.map(|_| ()) }
     };
-    let first = tokio::spawn(submit(block(&busy, 1)));
+    let first = tokio::spawn(submit(block(&practice, 9)));
     let results = {
         elsewhere
             .transaction::<_, diesel::result::Error, _>(async |conn| {
@@ -144,4 +144,61 @@ async fn a_slot_whose_booking_failed_is_free_again() {
     assert_eq!(slots["slots"].as_array().unwrap().len(), 1);
     socket.ok("booking:create", wish).await;
     assert_eq!(rows::count(url, "bookings").await, 1);
+}
+
+/// Lanes, of two nodes, that all want the same people: nobody waits in a circle, and each channel is
+/// dense.
+#[tokio::test]
+async fn lanes_that_share_people_do_not_get_in_each_others_way() {
+    const SLOTS: i64 = 12;
+    let hub = TestHub::start().await;
+    let url = &hub.database_url;
+    let practices = join_all((0..8).map(|_| hub.practice())).await;
+    let seekers = join_all((0..6).map(|_| hub.seeker())).await;
+    let nodes = [(); 2].map(|()| committer(url, 8, Duration::from_secs(5)).1);
+    let jobs = (0..SLOTS).flat_map(|slot| {
+        practices.iter().enumerate().map(move |(n, practice)| (slot, n, practice))
+    });
+    let submitted = jobs.map(|(slot, n, practice)| {
+        let nth = usize::try_from(slot).unwrap() * 5 + n;
+        let seeker = &seekers[nth % seekers.len()];
+        nodes[nth % 2].submit(job(practice, seeker, practice.slot(slot), 60))
+    });
+    for settled in join_all(submitted).await {
+        settled.unwrap();
+    }
+    let all = SLOTS * 8;
+    assert_eq!(rows::count(url, "bookings").await, usize::try_from(all).unwrap());
+    let errors = log_of(url).into_iter().filter(|line| line.contains("ERROR:"));
+    assert_eq!(errors.collect::<Vec<_>>(), [""; 0]);
+    let dense = "SELECT count(*) FROM user_channels c WHERE last_seq =
+        (SELECT count(*) FROM user_events e WHERE e.user_id = c.user_id AND seq <= last_seq)";
+    assert_eq!(hub.number(dense).await, hub.number("SELECT count(*) FROM user_channels").await);
+    // Created to both sides and one notification.
+    assert_eq!(hub.number("SELECT sum(last_seq) FROM user_channels").await, 3 * all);
+}
+
+/// Jobs of one calendar are committed as they came, whatever goes on beside them.
+#[tokio::test]
+async fn jobs_of_one_calendar_keep_their_order() {
+    let hub = TestHub::start().await;
+    let practices = join_all((0..4).map(|_| hub.practice())).await;
+    let (_, committer) = committer(&hub.database_url, 4, Duration::from_secs(5));
+    let hours = |minute: i64| {
+        json!({ "timeZone": "Asia/Kolkata", "overrides": [],
+        "weekly": [{ "weekday": 1, "start": format!("09:{minute:02}"), "end": "17:00" }] })
+    };
+    let jobs = (0..160).map(|n: i64| {
+        let practice = &practices[usize::try_from(n % 4).unwrap()];
+        let command = Command::PutSchedule { schedule: hours(n / 4), expected_version: None };
+        committer.submit(Job { command, ..block(practice, 1) })
+    });
+    for settled in join_all(jobs).await {
+        settled.unwrap();
+    }
+    for practice in &practices {
+        let stored = format!("SELECT availability FROM practitioners WHERE id = '{}'", practice.id);
+        let stored = rows::column(&hub.database_url, &stored).await;
+        assert!(stored[0].contains("09:39"), "{stored:?}");
+    }
 }
