@@ -71,7 +71,10 @@ pub struct Booking {
     pub service_name: String,
 }
 
-#[diesel::dsl::auto_type(no_type_alias)]
+/// The SQL types of the columns of a [`Booking`].
+pub(super) type RowTypes = diesel::dsl::SqlTypeOf<columns>;
+
+#[diesel::dsl::auto_type]
 fn columns() -> _ {
     (
         bookings::id,

@@ -25,31 +25,6 @@ pub struct Notification {
     pub created_at: Timestamp,
 }
 
-/// A notification that is to be stored.
-#[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = notifications)]
-pub struct NewNotification {
-    pub id: Uuid,
-    pub user_id: Uuid,
-    pub kind: String,
-    pub title: String,
-    pub body: String,
-    pub data: Value,
-}
-
-/// Stores notifications and returns the ids of those that were not stored before.
-pub async fn insert(conn: &mut Conn, new: &[NewNotification]) -> QueryResult<Vec<Uuid>> {
-    if new.is_empty() {
-        return Ok(Vec::new());
-    }
-    diesel::insert_into(notifications::table)
-        .values(new)
-        .on_conflict_do_nothing()
-        .returning(notifications::id)
-        .get_results(conn)
-        .await
-}
-
 /// A page, newest first, of those older than the one with id `before` (ids are UUIDv7).
 pub async fn list(
     conn: &mut Conn,

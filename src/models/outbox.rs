@@ -1,5 +1,9 @@
 //! Side effects decided in a transaction and carried out after it.
 //!
+//! A push is written for who has a device when it is written. Whoever registers their first one
+//! later finds what there was in their inbox and conversations; a registration and a push that are
+//! under way at once may come in either order.
+//!
 //! Who waits for rows of several pushes locks them in the order of their ids, or skips what is
 //! locked, so that nobody waits in a circle.
 
@@ -15,6 +19,7 @@ use jiff_diesel::ToDiesel;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::fixed::Fixed;
 use super::{Conn, preferences};
 use crate::domain::notify::{self, Category, Push};
 
@@ -32,27 +37,36 @@ pub struct NewPush {
     pub payload: Value,
 }
 
-/// Stores pushes that go out after `window` unless acknowledged first.
+/// Stores pushes that go out after `window` unless acknowledged first, to those who have a device.
 pub async fn insert(conn: &mut Conn, pushes: &[NewPush], window: Duration) -> QueryResult<()> {
+    struct Insert;
     if pushes.is_empty() {
         return Ok(());
     }
-    let column = |f: fn(&NewPush) -> &str| pushes.iter().map(f).collect::<Vec<&str>>();
-    diesel::sql_query(
+    let texts = |field: fn(&NewPush) -> &str| {
+        pushes.iter().map(field).collect::<Vec<_>>().into_sql::<Array<Text>>()
+    };
+    let ids: Vec<Uuid> = pushes.iter().map(|p| p.id).collect();
+    let users: Vec<Uuid> = pushes.iter().map(|p| p.user_id).collect();
+    let seqs: Vec<Option<i64>> = pushes.iter().map(|p| p.topic_seq).collect();
+    let payloads: Vec<&Value> = pushes.iter().map(|p| &p.payload).collect();
+    let binds = (
+        ids.into_sql::<Array<SqlUuid>>(),
+        users.into_sql::<Array<SqlUuid>>(),
+        texts(|p| &p.topic),
+        seqs.into_sql::<Array<Nullable<BigInt>>>(),
+        texts(|p| &p.dedupe_key),
+        payloads.into_sql::<Array<Jsonb>>(),
+        vec![window.as_secs_f64(); pushes.len()].into_sql::<Array<Double>>(),
+    );
+    let insert =
         "INSERT INTO outbox (id, user_id, topic, topic_seq, dedupe_key, payload, not_before)
-         SELECT id, user_id, topic, topic_seq, dedupe_key, payload, now() + make_interval(secs => $7)
-           FROM unnest($1, $2, $3, $4, $5, $6) AS t (id, user_id, topic, topic_seq, dedupe_key, payload)
-         ON CONFLICT ON CONSTRAINT outbox_dedupe_key DO NOTHING",
-    )
-    .bind::<Array<SqlUuid>, _>(pushes.iter().map(|p| p.id).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(pushes.iter().map(|p| p.user_id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(column(|p| &p.topic))
-    .bind::<Array<Nullable<BigInt>>, _>(pushes.iter().map(|p| p.topic_seq).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(column(|p| &p.dedupe_key))
-    .bind::<Array<Jsonb>, _>(pushes.iter().map(|p| p.payload.clone()).collect::<Vec<_>>())
-    .bind::<Double, _>(window.as_secs_f64())
-    .execute(conn)
-    .await?;
+         SELECT id, user_id, topic, topic_seq, dedupe_key, payload, now() + make_interval(secs => wait)
+           FROM unnest(";
+    let end = ") AS t (id, user_id, topic, topic_seq, dedupe_key, payload, wait)
+          WHERE EXISTS (SELECT 1 FROM devices d WHERE d.user_id = t.user_id)
+         ON CONFLICT ON CONSTRAINT outbox_dedupe_key DO NOTHING";
+    Fixed::<_, _, ()>::new(Insert, insert, binds, end).execute(conn).await?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::calendar_commit::StoredEvent;
+use super::fixed::Fixed;
 use super::notices::{self, Addressed};
 use super::{Conn, outbox, preferences};
 use crate::domain::availability::Hours;
@@ -27,25 +28,27 @@ use crate::domain::schedule::Schedule;
 /// Writes the reminders of those of `bookings` that are confirmed, and moves those whose time has
 /// changed. One whose time is past already is not written.
 pub async fn schedule(conn: &mut Conn, bookings: &[Uuid]) -> QueryResult<()> {
+    struct Schedule;
     if bookings.is_empty() {
         return Ok(());
     }
-    diesel::sql_query(
-        "INSERT INTO reminders AS r (booking_id, user_id, lead_minutes, due_at)
+    let leads = Lead::ALL.map(Lead::minutes).to_vec();
+    let binds =
+        (bookings.to_vec().into_sql::<Array<SqlUuid>>(), leads.into_sql::<Array<Integer>>());
+    let insert = "WITH given (bookings, leads) AS (SELECT ";
+    let end = ")
+         INSERT INTO reminders AS r (booking_id, user_id, lead_minutes, due_at)
          SELECT b.id, side.user_id, lead.minutes, b.scheduled_at - make_interval(mins => lead.minutes)
-           FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
+           FROM given JOIN bookings b ON b.id = ANY (given.bookings)
+                JOIN practitioners p ON p.id = b.practitioner_id
                 CROSS JOIN LATERAL (VALUES (b.seeker_id), (p.user_id)) AS side (user_id)
-                CROSS JOIN unnest($2) AS lead (minutes)
-          WHERE b.id = ANY ($1) AND b.status = 'confirmed'
+                CROSS JOIN unnest(given.leads) AS lead (minutes)
+          WHERE b.status = 'confirmed'
             AND b.scheduled_at - make_interval(mins => lead.minutes) > statement_timestamp()
          ON CONFLICT (booking_id, user_id, lead_minutes) DO UPDATE
             SET due_at = EXCLUDED.due_at, state = 'waiting', notification_id = NULL
-          WHERE r.due_at <> EXCLUDED.due_at OR r.state = 'cancelled'",
-    )
-    .bind::<Array<SqlUuid>, _>(bookings)
-    .bind::<Array<Integer>, _>(Lead::ALL.map(Lead::minutes).to_vec())
-    .execute(conn)
-    .await?;
+          WHERE r.due_at <> EXCLUDED.due_at OR r.state = 'cancelled'";
+    Fixed::<_, _, ()>::new(Schedule, insert, binds, end).execute(conn).await?;
     Ok(())
 }
 

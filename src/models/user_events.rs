@@ -1,12 +1,11 @@
 //! The durable part of each user's own channel.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
-use jiff_diesel::ToDiesel;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -51,76 +50,65 @@ pub async fn after(
         .await
 }
 
-/// Appends `events`, which happened at `at`, and returns their seqs in the same order.
+/// The seqs of appended events, in their order, and when they happened by the database's clock.
+pub struct Appended {
+    /// One of each event.
+    pub seqs: Vec<i64>,
+    /// The same for all of them.
+    pub at: Timestamp,
+}
+
+/// Appends `events`; `NotFound` when one is for somebody who is gone.
 ///
 /// Locks the heads of all users concerned in the order of their ids; a transaction must call this
 /// once, last, so that two transactions never wait for each other.
-pub async fn append(
-    conn: &mut Conn,
-    events: &[NewUserEvent],
-    at: Timestamp,
-) -> QueryResult<Vec<i64>> {
-    let mut counts: BTreeMap<Uuid, i64> = BTreeMap::new();
-    for event in events {
-        *counts.entry(event.user_id).or_default() += 1;
+pub async fn append(conn: &mut Conn, events: &[NewUserEvent]) -> QueryResult<Option<Appended>> {
+    struct Append;
+    if events.is_empty() {
+        return Ok(None);
     }
-    if counts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (users, additions): (Vec<Uuid>, Vec<i64>) = counts.iter().map(|(u, n)| (*u, *n)).unzip();
-    let heads: Vec<(Uuid, i64)> = Fixed::<_, _, (SqlUuid, BigInt)>::new(
-        Heads,
-        "WITH more AS (SELECT * FROM unnest(",
-        (users.into_sql::<Array<SqlUuid>>(), additions.into_sql::<Array<BigInt>>()),
-        ") AS t (user_id, n)),
-              locked AS (SELECT user_id FROM user_channels
-                          WHERE user_id IN (SELECT user_id FROM more) ORDER BY user_id FOR UPDATE)
-         UPDATE user_channels c SET last_seq = c.last_seq + more.n
-           FROM more JOIN locked USING (user_id) WHERE c.user_id = more.user_id
-         RETURNING c.user_id, c.last_seq",
-    )
-    .load(conn)
-    .await?;
-    let mut next: BTreeMap<Uuid, i64> = heads
-        .iter()
-        .map(|(user, last)| (*user, last - counts.get(user).copied().unwrap_or(0)))
-        .collect();
-    let seqs: Vec<i64> = events
-        .iter()
-        .map(|e| {
-            let seq = next.entry(e.user_id).or_default();
-            *seq += 1;
-            *seq
-        })
-        .collect();
-    insert(conn, events, &seqs, at).await?;
-    Ok(seqs)
-}
-
-async fn insert(
-    conn: &mut Conn,
-    events: &[NewUserEvent],
-    seqs: &[i64],
-    at: Timestamp,
-) -> QueryResult<()> {
+    // Of each event the place among those of its user.
+    let mut counts: HashMap<Uuid, i64> = HashMap::with_capacity(events.len());
+    let count = |e: &NewUserEvent| {
+        let n = counts.entry(e.user_id).or_default();
+        *n += 1;
+        *n
+    };
+    let places: Vec<i64> = events.iter().map(count).collect();
     let users: Vec<Uuid> = events.iter().map(|e| e.user_id).collect();
     let names: Vec<&str> = events.iter().map(|e| e.event).collect();
     let data: Vec<&Value> = events.iter().map(|e| &e.data).collect();
-    let times = vec![at.to_diesel(); events.len()];
     let binds = (
         users.into_sql::<Array<SqlUuid>>(),
-        seqs.to_vec().into_sql::<Array<BigInt>>(),
+        places.clone().into_sql::<Array<BigInt>>(),
         names.into_sql::<Array<Text>>(),
         data.into_sql::<Array<Jsonb>>(),
-        times.into_sql::<Array<Timestamptz>>(),
     );
-    let insert = "INSERT INTO user_events (user_id, seq, event, data, created_at)
-        SELECT * FROM unnest(";
-    Fixed::<_, _, ()>::new(Insert, insert, binds, ")").execute(conn).await?;
-    Ok(())
+    let rows: Vec<(Uuid, i64, jiff_diesel::Timestamp)> =
+        Fixed::<_, _, (SqlUuid, BigInt, Timestamptz)>::new(
+            Append,
+            "WITH new AS (SELECT * FROM unnest(",
+            binds,
+            ") AS t (user_id, place, event, data)),
+         more AS (SELECT user_id, max(place) AS n FROM new GROUP BY user_id),
+         locked AS (SELECT user_id FROM user_channels
+                     WHERE user_id IN (SELECT user_id FROM more) ORDER BY user_id FOR UPDATE),
+         heads AS (
+            UPDATE user_channels c SET last_seq = c.last_seq + more.n
+              FROM more JOIN locked USING (user_id) WHERE c.user_id = more.user_id
+            RETURNING c.user_id, c.last_seq - more.n AS before),
+         stored AS (
+            INSERT INTO user_events (user_id, seq, event, data, created_at)
+            SELECT user_id, before + place, event, data, statement_timestamp()
+              FROM new JOIN heads USING (user_id))
+         SELECT user_id, before, statement_timestamp() FROM heads",
+        )
+        .load(conn)
+        .await?;
+    let [(_, _, at), ..] = rows.as_slice() else { return Err(diesel::result::Error::NotFound) };
+    let at = at.to_jiff();
+    let before: HashMap<Uuid, i64> = rows.into_iter().map(|(user, seq, _)| (user, seq)).collect();
+    let seqs = events.iter().zip(places).map(|(e, place)| Some(before.get(&e.user_id)? + place));
+    let seqs = seqs.collect::<Option<_>>().ok_or(diesel::result::Error::NotFound)?;
+    Ok(Some(Appended { seqs, at }))
 }
-
-/// Names the text that takes new seqs.
-struct Heads;
-/// Names the text that stores events.
-struct Insert;

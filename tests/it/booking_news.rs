@@ -161,6 +161,8 @@ async fn the_other_side_is_notified_in_the_same_transaction() {
     let hub = TestHub::start_with(|c| c.push.window = Duration::from_secs(60)).await;
     let practice = hub.practice().await;
     let seeker = hub.seeker().await;
+    hub.with_device(&practice.person).await;
+    hub.with_device(&seeker).await;
     let held = hold(&hub, &practice, &seeker, 9).await;
     assert_eq!(rows::count(&hub.database_url, "notifications").await, 0);
     let booking = book(&hub, &seeker, &held).await;

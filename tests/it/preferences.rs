@@ -180,6 +180,7 @@ async fn pushes_wait_while_it_is_quiet_and_come_when_it_is_not() {
 async fn no_push_is_held_by_quiet_hours_of_the_past() {
     let hub = TestHub::start_with(|c| c.push.window = Duration::from_secs(300)).await;
     let pair = Pair::of(&hub).await;
+    hub.with_device(&pair.b).await;
     pair.post(&hub, &pair.a, "hello").await;
     let (url, user_id) = (hub.database_url.clone(), pair.b.id.parse().unwrap());
     // From here on the test is the worker.

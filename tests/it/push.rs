@@ -32,7 +32,6 @@ async fn newest_notification(hub: &TestHub, person: &Person) -> Value {
 }
 
 const DELIVERED: &str = "SELECT count(*) FROM push_deliveries WHERE state = 'delivered'";
-const SETTLED: &str = "SELECT count(*) FROM outbox WHERE state <> 'waiting'";
 
 #[tokio::test]
 async fn what_nobody_acknowledged_is_pushed_once() {
@@ -72,6 +71,31 @@ async fn what_nobody_acknowledged_is_pushed_once() {
     assert_eq!(hub.number("SELECT sum(attempts) FROM push_deliveries").await, 4);
     assert_eq!((browser.requests(), tablet.requests()), (2, 2));
     assert_eq!((browser.refused(), tablet.refused()), (vec![], vec![]));
+}
+
+/// What came before the first device is in the inbox and the conversation; it is not pushed late.
+#[tokio::test]
+async fn a_push_is_for_who_has_a_device_when_it_is_written() {
+    let hub = TestHub::start_with(|c| c.push.window = Duration::from_secs(2)).await;
+    let practice = hub.practice().await;
+    let (me, seeker) = (&practice.person, hub.seeker().await);
+    let chat = seeker.post(&hub, "/v1/conversations", json!({ "userId": me.id })).await.data(201);
+    let id = chat["id"].as_str().unwrap().to_owned();
+    let pair = Pair { id, a: seeker.clone(), b: me.clone() };
+    book(&hub, &practice, &seeker, 1).await;
+    pair.post(&hub, &seeker, "before").await;
+    assert_eq!(hub.number("SELECT count(*) FROM outbox").await, 0);
+    let browser = PushReceiver::start().await.unwrap();
+    register(&hub, me, &browser).await;
+    book(&hub, &practice, &seeker, 3).await;
+    let message = pair.post(&hub, &seeker, "after").await;
+    let pushes = [browser.next(SOON).await.unwrap(), browser.next(SOON).await.unwrap()];
+    let mut ids = pushes.map(|push| push.plaintext["id"].clone());
+    ids.sort_by_key(|id| *id == message["id"]);
+    assert_eq!(ids, [newest_notification(&hub, me).await["id"].clone(), message["id"].clone()]);
+    assert_eq!(browser.requests(), 2);
+    let inbox = me.get(&hub, "/v1/notifications").await.data(200);
+    assert_eq!(inbox["notifications"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -207,8 +231,9 @@ async fn a_browser_belongs_to_who_registered_it_last() {
     register(&hub, &pair.a, &receiver).await;
     register(&hub, &pair.b, &receiver).await;
     assert_eq!(pair.a.get(&hub, "/v1/notifications/devices").await.data(200), json!([]));
+    // Who has no device any more is not pushed to.
     pair.post(&hub, &pair.b, "for a").await;
-    hub.becomes(SETTLED, 1).await;
+    assert_eq!(hub.number("SELECT count(*) FROM outbox").await, 0);
     let for_b = pair.post(&hub, &pair.a, "for b").await;
     assert_eq!(receiver.next(SOON).await.unwrap().plaintext["id"], for_b["id"]);
     assert_eq!(receiver.requests(), 1);

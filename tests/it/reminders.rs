@@ -468,6 +468,9 @@ async fn of_a_group_the_practitioner_is_reminded_once() {
     let group = json!({ "instantConfirm": true, "capacity": 5 });
     let practice = hub.practice_with(group).await;
     let (first, second) = (hub.seeker().await, hub.seeker().await);
+    for who in [&first, &second, &practice.person] {
+        hub.with_device(who).await;
+    }
     let booking = hub.agreed(&practice, &first, 14).await;
     let seat = hub.agreed(&practice, &second, 14).await;
     let due = "WITH moved AS (UPDATE bookings SET scheduled_at = now() + interval '59 min',

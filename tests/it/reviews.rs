@@ -175,6 +175,7 @@ async fn the_practitioner_is_told_in_the_same_transaction_on_every_way() {
 async fn whose_an_anonymous_review_is_nobody_is_told() {
     let hub = TestHub::start_with(|c| c.push.window = Duration::from_secs(300)).await;
     let (practice, seeker) = (practice(&hub).await, hub.seeker().await);
+    hub.with_device(&practice.person).await;
     let booking = hub.completed(&practice, &seeker, 1).await;
     let hidden = json!({ "isAnonymous": true, "comment": "Cold room." });
     let made = review(&hub, &seeker, &booking, hidden).await.data(201);

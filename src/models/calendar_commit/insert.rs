@@ -1,6 +1,6 @@
 //! New rows in `bookings`: all holds and bookings of a batch in one statement.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use diesel::dsl::AsExprOf;
 use diesel::expression::{AsExpression, TypedExpressionType};
@@ -19,7 +19,7 @@ use super::{Command, Job, Ledger, Outcome, freed, news, reload, seats};
 use crate::domain::booking::{Status, Step};
 use crate::domain::refusal::Refusal;
 use crate::models::Conn;
-use crate::models::bookings::{self, Booking};
+use crate::models::bookings::{Booking, RowTypes};
 use crate::models::fixed::Fixed;
 
 /// How a new row comes into being.
@@ -102,8 +102,10 @@ pub(super) struct Row<'a> {
 }
 
 /// A row is refused by the constraint (`ON CONFLICT DO NOTHING` covers exclusion constraints) or
-/// by a blocked time; the winners' ids come back. The columns come as arrays in this order.
+/// by a blocked time; the winners come back as `models::bookings` reads them. The columns come as
+/// arrays in this order.
 const INSERT: &str = "
+WITH b AS (
 INSERT INTO bookings (id, seeker_id, practitioner_id, service_id, scheduled_at, duration_minutes,
     ends_at, occupied_from, occupied_until, total_amount, commission_amount, currency, status,
     hold_expires_at, notes, seats, group_session_id, pending_blocks, cancellation_policy, series_id,
@@ -127,7 +129,14 @@ const INSERT_END: &str = ") WITH ORDINALITY
                           AND coalesce(o.group_session_id <> t.group_session_id, true)))
  ORDER BY t.place
 ON CONFLICT DO NOTHING
-RETURNING id";
+RETURNING *)
+SELECT b.id, b.seeker_id, b.practitioner_id, b.service_id, b.scheduled_at, b.duration_minutes,
+    b.ends_at, b.occupied_from, b.occupied_until, b.total_amount, b.commission_amount, b.currency,
+    b.status, b.hold_expires_at, b.cancellation_reason, b.notes, b.session_notes, b.version,
+    b.created_at, b.seats, b.group_session_id, b.pending_blocks, b.rescheduled_from, b.chain_id,
+    b.ical_sequence, b.series_id, b.cancellation_policy, b.refund_percent, b.blocks, p.user_id,
+    s.name
+  FROM b JOIN practitioners p ON p.id = b.practitioner_id JOIN services s ON s.id = b.service_id";
 
 /// Names the text of the insert.
 struct Insert;
@@ -182,22 +191,15 @@ pub(super) async fn place_all(
         yield_own_holds(conn, &admitted.now, ledger).await?;
         let winners = insert(conn, &admitted.now).await?;
         admitted.make_room(conn, &winners, ledger).await?;
-        settle(conn, jobs, &admitted.now, &winners, ledger).await?;
+        settle(jobs, &admitted.now, winners, ledger);
         // Who found no room looks again, since some of those may have lost.
         wanted = admitted.full;
     }
     Ok(())
 }
 
-async fn settle(
-    conn: &mut Conn,
-    jobs: &[Job],
-    wanted: &[Row<'_>],
-    winners: &[Uuid],
-    ledger: &mut Ledger,
-) -> QueryResult<()> {
-    let mut stored: BTreeMap<Uuid, Booking> =
-        bookings::find_all(conn, winners).await?.into_iter().map(|b| (b.id, b)).collect();
+fn settle(jobs: &[Job], wanted: &[Row<'_>], winners: Vec<Booking>, ledger: &mut Ledger) {
+    let mut stored: HashMap<Uuid, Booking> = winners.into_iter().map(|b| (b.id, b)).collect();
     for row in wanted {
         let Some(booking) = stored.remove(&row.new.id) else {
             ledger.settle(row.index, Outcome::Taken);
@@ -208,7 +210,6 @@ async fn settle(
         news::placed(ledger, actor, &booking, row.new.placement);
         ledger.settle(row.index, Outcome::Booked(Box::new(booking)));
     }
-    Ok(())
 }
 
 /// What became of one row.
@@ -239,10 +240,9 @@ pub(super) async fn place_one(
         }
         row.group_session_id = Some(session.id);
     }
-    let winners = insert(conn, &[row]).await?;
+    let mut winners = insert(conn, &[row]).await?;
     admitted.make_room(conn, &winners, ledger).await?;
-    let [id] = winners.as_slice() else { return Ok(Placed::Taken) };
-    let booking = reload(conn, *id).await?;
+    let Some(booking) = winners.pop() else { return Ok(Placed::Taken) };
     busy(ledger, &booking);
     Ok(Placed::Stored(Box::new(booking)))
 }
@@ -282,7 +282,7 @@ async fn yield_own_holds(
     Ok(())
 }
 
-async fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> QueryResult<Vec<Uuid>> {
+async fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> QueryResult<Vec<Booking>> {
     /// One column of all rows.
     fn column<'a, ST, T>(
         rows: &[Row<'a>],
@@ -326,5 +326,5 @@ async fn insert(conn: &mut Conn, rows: &[Row<'_>]) -> QueryResult<Vec<Uuid>> {
         column::<Nullable<SqlUuid>, _>(rows, |n| n.replaces.map(|r| r.chain_id)),
         column::<Integer, _>(rows, |n| n.replaces.map_or(0, |r| r.ical_sequence)),
     );
-    Fixed::<_, _, SqlUuid>::new(Insert, INSERT, binds, INSERT_END).load(conn).await
+    Fixed::<_, _, RowTypes>::new(Insert, INSERT, binds, INSERT_END).load(conn).await
 }

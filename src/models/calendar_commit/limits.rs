@@ -12,6 +12,7 @@ use super::insert::Row;
 use super::{Ledger, NewBooking, freed, news, reload};
 use crate::domain::booking::{Status, Step};
 use crate::models::Conn;
+use crate::models::bookings::Booking;
 
 /// One limit that a new hold or booking has to fit into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl Admitted<'_> {
     pub(super) async fn make_room(
         &self,
         conn: &mut Conn,
-        winners: &[Uuid],
+        winners: &[Booking],
         ledger: &mut Ledger,
     ) -> QueryResult<()> {
         #[derive(QueryableByName)]
@@ -164,7 +165,7 @@ impl Admitted<'_> {
             #[diesel(sql_type = SqlUuid)]
             id: Uuid,
         }
-        let won = self.gives_way.iter().filter(|(new, _)| winners.contains(new));
+        let won = self.gives_way.iter().filter(|(new, _)| winners.iter().any(|w| w.id == *new));
         let holds: Vec<Uuid> = won.map(|(_, hold)| *hold).collect();
         if holds.is_empty() {
             return Ok(());

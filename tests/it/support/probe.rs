@@ -7,8 +7,8 @@ use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 use tokio::time::Instant;
 
-use super::TestHub;
 use super::postgres::connect;
+use super::{Person, TestHub};
 
 #[derive(QueryableByName)]
 struct Number {
@@ -28,6 +28,16 @@ impl TestHub {
     pub async fn execute(&self, statement: &str) -> usize {
         let mut conn = connect(&self.database_url).await;
         diesel::sql_query(statement).execute(&mut conn).await.unwrap()
+    }
+
+    /// Gives `person` a device, of which no push service knows.
+    pub async fn with_device(&self, person: &Person) {
+        let insert = format!(
+            "INSERT INTO devices (id, user_id, kind, address)
+             VALUES (gen_random_uuid(), '{0}', 'fcm', 'device of {0}')",
+            person.id
+        );
+        self.execute(&insert).await;
     }
 
     /// Waits until `query` gives `wanted`.
