@@ -4,7 +4,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup build run cluster demo tour test fmt lint unit k6 clean clean-data \
 	load-smoke load-connect load-chat load-availability load-booking \
-	bench-bookings bench-slots bench-refusals bench-storm autobahn bench-fanout bench-slow soak
+	bench-bookings bench-messages bench-slots bench-refusals bench-fanout bench-slow bench-storm \
+	soak autobahn
 
 # Where rustup puts cargo, for shells that have not been restarted since.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -87,6 +88,9 @@ load-booking: k6 ## Load: many want the same slots, against the hub of `make run
 
 bench-bookings: setup ## Benchmark: durable bookings per second, beside pgbench
 	@cargo bench $(LOCKED) --bench hub -- bookings
+
+bench-messages: setup ## Benchmark: durable chat messages per second, beside pgbench
+	@cargo bench $(LOCKED) --bench hub -- messages
 
 bench-slots: setup ## Benchmark: slot queries over a calendar with 10,000 bookings
 	@cargo bench $(LOCKED) --bench hub -- slots

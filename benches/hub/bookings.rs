@@ -1,8 +1,6 @@
 //! Durable bookings per second over the hub, beside single rows per second by pgbench into the same
 //! table of the same PostgreSQL, in turns.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +8,7 @@ use serde_json::json;
 
 use super::client::request;
 use super::load::{Outcome, Until, run as load};
+use super::pgbench::{Load, rows_per_second};
 use super::world::{World, slot};
 use super::{Setup, median};
 
@@ -40,6 +39,17 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
         let row = world.sql.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
         println!("{name} = {}", row.get::<_, String>(0));
     }
+    let pgbench = Load {
+        script: "booking.sql",
+        rows: "SELECT count(*) FROM bookings WHERE scheduled_at >= '2030-01-01'",
+        variables: &[
+            ("practices", options.practitioners.to_string()),
+            ("seekers", options.seekers.to_string()),
+            ("service", world.service_id.to_string()),
+        ],
+        clients: options.clients,
+        seconds: options.seconds,
+    };
     let (mut booked, mut inserted, mut ratios) = (0, Vec::new(), Vec::new());
     let mut over_hub = Vec::new();
     for turn in 0..=options.turns {
@@ -50,7 +60,7 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
         booked += hub.requests();
         assert_eq!(hub.of(201), hub.requests(), "free slots were refused: {}", hub.summary());
         world.sql.batch_execute("CHECKPOINT").await.unwrap();
-        let rows = by_pgbench(&world, options).await;
+        let rows = rows_per_second(&world, &pgbench).await;
         let rate = hub.rate(hub.of(201));
         println!("turn {turn}: hub {}", hub.summary());
         println!("        {for_hub}");
@@ -88,50 +98,4 @@ async fn over_the_hub(world: &World, options: &Options, from: usize) -> Outcome 
         request("POST", "/v1/bookings", token, &body.to_string())
     })
     .await
-}
-
-/// Rows per second that pgbench inserted, by count.
-async fn by_pgbench(world: &World, options: &Options) -> f64 {
-    const ROWS: &str = "SELECT count(*) FROM bookings WHERE scheduled_at >= '2030-01-01'";
-    let before = world.number(ROWS).await;
-    let output = Command::new(pgbench())
-        .args([
-            "-n",
-            "-M",
-            "prepared",
-            "-j",
-            "2",
-            "-f",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/benches/hub/booking.sql"),
-        ])
-        .args(["-c", &options.clients.to_string(), "-T", &options.seconds.to_string()])
-        .args(["-D", &format!("practices={}", options.practitioners)])
-        .args(["-D", &format!("seekers={}", options.seekers)])
-        .args(["-D", &format!("service={}", world.service_id)])
-        .args(["-U", "hub", "-h", world.postgres.socket_dir().to_str().unwrap(), "hub"])
-        .output()
-        .expect("pgbench of PostgreSQL is needed");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let number = |name: &str| -> f64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    let (rate, transactions) =
-        (number("tps = "), number("number of transactions actually processed: "));
-    let rows = (world.number(ROWS).await - before) as f64;
-    // Two that met in the same hour are one row.
-    assert!(rows / transactions > 0.97, "{rows} rows of {transactions} transactions");
-    rate * rows / transactions
-}
-
-/// On PATH, or where Debian puts it.
-fn pgbench() -> PathBuf {
-    let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = std::env::split_paths(&on_path).collect();
-    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        places.extend(versions.flatten().map(|version| version.path().join("bin")));
-    }
-    let program = places.into_iter().map(|dir| dir.join("pgbench")).find(|p| p.is_file());
-    program.expect("pgbench of PostgreSQL is needed")
 }

@@ -1,4 +1,4 @@
-//! How fast the hub books, answers slot queries and refuses, over HTTP, with a durable PostgreSQL
+//! How fast the hub books, answers slot queries, refuses and stores messages, with a durable PostgreSQL
 //! of its own that sees the same load from nobody else. load-tests/README.md says how to run and
 //! read it.
 
@@ -9,10 +9,13 @@ mod bookings;
 mod client;
 mod fanout;
 mod load;
+mod messages;
+mod pgbench;
 mod refusals;
 mod slots;
 mod storm;
 mod slow;
+mod socket;
 mod world;
 
 use std::time::Duration;
@@ -48,6 +51,8 @@ pub struct Setup {
 enum What {
     /// Durable bookings per second, beside single rows per second of pgbench into the same table.
     Bookings(bookings::Options),
+    /// Durable chat messages per second, beside single rows per second of pgbench into the same table.
+    Messages(messages::Options),
     /// Slot queries over 31 days of a calendar with 10,000 future bookings.
     Slots(slots::Options),
     /// Memory per idle socket and time per delivery, beside a server that only writes.
@@ -67,6 +72,7 @@ async fn main() {
     let measured = async {
         match what {
             What::Bookings(options) => bookings::run(&options, &setup).await,
+            What::Messages(options) => messages::run(&options, &setup).await,
             What::Slots(options) => slots::run(&options, &setup).await,
             What::Refusals(options) => refusals::run(&options, &setup).await,
             What::Storm(options) => storm::run(&options, &setup).await,

@@ -162,6 +162,21 @@ impl World {
         self.sql.batch_execute("VACUUM ANALYZE").await.unwrap();
     }
 
+    /// Opens `conversations` 1:1 conversations whose ids begin with `kind`, each of two seekers who are
+    /// in no other of the kind.
+    pub async fn converse(&self, kind: u32, conversations: usize) {
+        let (id, seeker) = (id_sql(kind), id_sql(SEEKER));
+        let insert = format!(
+            "INSERT INTO conversations (id, kind, direct_key)
+               SELECT {id}, 'direct', '{kind}:' || n FROM generate_series(1, {conversations}) n;
+             INSERT INTO conversation_members (conversation_id, user_id)
+               SELECT c.id, {seeker} FROM (SELECT {id} AS id, n AS pair
+                                             FROM generate_series(1, {conversations}) n) c,
+                      LATERAL (VALUES (2 * pair - 1), (2 * pair)) AS side (n)"
+        );
+        self.sql.batch_execute(&insert).await.unwrap();
+    }
+
     /// Ends it, or first waits for Enter.
     pub async fn stop(mut self, keep: bool) {
         if keep {
@@ -231,7 +246,7 @@ const PRACTICE: u32 = 0xa000_0000;
 const STRANGER: u32 = 0xb000_0000;
 const SEEKER: u32 = 0xc000_0000;
 
-fn id(kind: u32, n: usize) -> Uuid {
+pub fn id(kind: u32, n: usize) -> Uuid {
     Uuid::from_fields(kind, 0, 0x4000, &(0x8000_0000_0000_0000 | n as u64).to_be_bytes())
 }
 
