@@ -13,9 +13,9 @@ mod messages;
 mod pgbench;
 mod refusals;
 mod slots;
-mod storm;
 mod slow;
 mod socket;
+mod storm;
 mod world;
 
 use std::time::Duration;

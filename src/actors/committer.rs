@@ -83,8 +83,7 @@ impl<B: Batch> Committer<B> {
     pub async fn submit(&self, job: B::Job) -> Result<B::Outcome> {
         let (reply, answer) = oneshot::channel();
         let (high, low) = B::key(&job).as_u64_pair();
-        let lane = usize::try_from((high ^ low) % LANES)
-            .unwrap_or_default();
+        let lane = usize::try_from((high ^ low) % LANES).unwrap_or_default();
         let queue = self.lanes.get(lane).ok_or_else(|| Error::Fault("no such lane".to_owned()))?;
         queue.try_send((job, reply)).map_err(|_| Error::overloaded())?;
         answer.await.map_err(|_| Error::Fault("committer stopped".to_owned()))?

@@ -197,23 +197,23 @@ impl Session {
         let channels = listening.iter().map(|l| l.channel).collect();
         let ask = async move { openings.heads(user_id, channels).await };
         ctx.spawn(ask.into_actor(self).map(move |heads, session, ctx| {
-            session.heads_are(listening, heads, asked, ctx);
+            session.heads_are(listening, &heads, asked, ctx);
         }));
     }
 
     fn heads_are(
         &mut self,
         listening: Vec<Listening>,
-        heads: error::Result<Vec<Option<i64>>>,
+        heads: &error::Result<Vec<Option<i64>>>,
         mut asked: Asked,
         ctx: &mut Ctx,
     ) {
         for (place, Listening { channel, since, ticket }) in listening.into_iter().enumerate() {
-            let head = match &heads {
+            let head = match heads {
                 Ok(heads) => heads.get(place).copied().flatten(),
                 Err(_) => None,
             };
-            let opening = match (head, &heads) {
+            let opening = match (head, heads) {
                 (Some(head), _) => {
                     self.world.board.borrow_mut().admit(channel, &self.socket.line, ticket);
                     Ok((ticket, Opening { head, snapshot: None }))

@@ -221,32 +221,7 @@ impl Hub {
         let metrics = metrics.map(|at| metrics::start(at, world.pool.clone())).transpose()?;
         metrics::keep_tidy();
         let (stop_jobs, stop) = watch::channel(false);
-        let deliverer = Deliverer {
-            pool: world.pool.clone(),
-            push: world.push.clone(),
-            endpoints: world.endpoints,
-        };
-        let importer = Importer {
-            pool: world.pool.clone(),
-            calendars: world.calendars.clone(),
-            reader: Arc::new(FeedReader::new(world.feeds).map_err(|_| SetupError::HttpClient)?),
-            sources: world.feeds,
-            every: config.import.every,
-        };
-        let reminder = Reminder {
-            pool: world.pool.clone(),
-            fanout: world.fanout.clone(),
-            push_window: config.push.window,
-        };
-        let jobs = vec![
-            tokio::spawn(remind::run(reminder, stop.clone())),
-            tokio::spawn(presence::run(world.presence.clone(), stop.clone())),
-            tokio::spawn(deliver::run(deliverer, stop.clone())),
-            tokio::spawn(import::run(importer, stop.clone())),
-            tokio::spawn(revoke::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
-            tokio::spawn(heads::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
-            tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop)),
-        ];
+        let jobs = start_jobs(config, &world, &stop)?;
         let World { pool, passwords, fanout, .. } = world;
         let (metrics_server, metrics) = metrics.unzip();
         Ok(Self {
@@ -306,6 +281,40 @@ impl Hub {
         }
         self.pool.close();
     }
+}
+
+/// Starts all work that no request waits for.
+fn start_jobs(
+    config: &Config,
+    world: &World,
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let deliverer = Deliverer {
+        pool: world.pool.clone(),
+        push: world.push.clone(),
+        endpoints: world.endpoints,
+    };
+    let importer = Importer {
+        pool: world.pool.clone(),
+        calendars: world.calendars.clone(),
+        reader: Arc::new(FeedReader::new(world.feeds).map_err(|_| SetupError::HttpClient)?),
+        sources: world.feeds,
+        every: config.import.every,
+    };
+    let reminder = Reminder {
+        pool: world.pool.clone(),
+        fanout: world.fanout.clone(),
+        push_window: config.push.window,
+    };
+    Ok(vec![
+        tokio::spawn(remind::run(reminder, stop.clone())),
+        tokio::spawn(presence::run(world.presence.clone(), stop.clone())),
+        tokio::spawn(deliver::run(deliverer, stop.clone())),
+        tokio::spawn(import::run(importer, stop.clone())),
+        tokio::spawn(revoke::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
+        tokio::spawn(heads::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
+        tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop.clone())),
+    ])
 }
 
 impl World {
