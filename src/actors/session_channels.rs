@@ -1,12 +1,12 @@
 //! The channels of a socket: opening them, and reading from PostgreSQL what it missed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::channel_commands::{read_resume, read_subscribe, read_unsubscribe};
 use super::error::Error;
 use super::line::Kind;
 use super::protocol::{self, Close};
@@ -17,7 +17,6 @@ use super::switchboard::{CatchUp, Ticket};
 use super::{error, replay};
 use crate::counters;
 use crate::domain::channel::Channel;
-use crate::domain::input;
 use crate::domain::refusal::Refusal;
 
 /// Pause before a socket that is full, or ahead of what it can read, is looked at again.
@@ -60,63 +59,8 @@ struct Resume {
     opened: Vec<Start>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SubscribeData {
-    channel: String,
-    since: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UnsubscribeData {
-    channel: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResumeData {
-    channels: BTreeMap<String, i64>,
-}
-
 fn too_many() -> Error {
     Refusal::TooManySubscriptions { limit: protocol::MAX_SUBSCRIPTIONS }.into()
-}
-
-fn channel_in(field: &str, text: &str) -> Result<Channel, Refusal> {
-    text.parse().map_err(|_| Refusal::field(field, "must be the name of a channel"))
-}
-
-fn seq_in(field: &str, seq: i64) -> Result<i64, Refusal> {
-    let problem = "must be the seq of the last event seen, or 0";
-    if seq >= 0 { Ok(seq) } else { Err(Refusal::field(field, problem)) }
-}
-
-fn read_subscribe(data: Value) -> Result<(Channel, Option<i64>), Refusal> {
-    let data: SubscribeData = input::parse_value(data)?;
-    let since = data.since.map(|seq| seq_in("since", seq)).transpose()?;
-    Ok((channel_in("channel", &data.channel)?, since))
-}
-
-fn read_unsubscribe(data: Value) -> Result<Channel, Refusal> {
-    let data: UnsubscribeData = input::parse_value(data)?;
-    match channel_in("channel", &data.channel)? {
-        Channel::User(_) => Err(Refusal::field("channel", "one's own channel stays open")),
-        channel => Ok(channel),
-    }
-}
-
-fn read_resume(data: Value) -> Result<VecDeque<(Channel, i64)>, Refusal> {
-    let ResumeData { channels } = input::parse_value(data)?;
-    if channels.len() > protocol::MAX_SUBSCRIPTIONS {
-        let problem = format!("may name at most {} channels", protocol::MAX_SUBSCRIPTIONS);
-        return Err(Refusal::field("channels", problem));
-    }
-    let read = |(name, seq): (&String, &i64)| {
-        let field = format!("channels.{name}");
-        Ok((channel_in(&field, name)?, seq_in(&field, *seq)?))
-    };
-    channels.iter().map(read).collect()
 }
 
 impl Session {

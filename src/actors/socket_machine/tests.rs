@@ -1,9 +1,13 @@
 use std::collections::HashMap;
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 use crate::actors::connections::UserLimits;
+use crate::domain::access::Role;
 
 const RULES: SocketRules = SocketRules {
     heartbeat: Duration::from_secs(10),
