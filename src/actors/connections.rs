@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use uuid::Uuid;
@@ -21,6 +21,14 @@ pub trait ConnectionCount: Send + Sync {
     fn opened(&self, user_id: Uuid, here: u32) -> BoxFuture<'static, u32>;
     /// One less is open on this node, which has `here` of them left.
     fn closed(&self, user_id: Uuid, here: u32);
+    /// `user_id` has spent so many commands on this node. Returns for how long they have none left
+    /// over all nodes, as far as is known.
+    fn spent(
+        &self,
+        user_id: Uuid,
+        commands: u32,
+        limits: UserLimits,
+    ) -> BoxFuture<'static, Duration>;
 }
 
 /// There is no other node.
@@ -32,6 +40,10 @@ impl ConnectionCount for Alone {
     }
 
     fn closed(&self, _: Uuid, _: u32) {}
+
+    fn spent(&self, _: Uuid, _: u32, _: UserLimits) -> BoxFuture<'static, Duration> {
+        ready(Duration::ZERO).boxed()
+    }
 }
 
 /// What one user may do.
@@ -39,16 +51,30 @@ impl ConnectionCount for Alone {
 pub struct UserLimits {
     /// Sockets at a time, over all nodes.
     pub connections: u32,
-    /// Commands per second on average over all sockets of a node.
+    /// Commands per second on average, over all nodes.
     pub per_second: u32,
     /// Commands at once after a pause.
     pub burst: u32,
 }
 
-/// The commands that a user's sockets on this node may send between them.
+/// Commands that are spent before other nodes are told of them.
+const UNTOLD: u32 = 10;
+
+/// The commands that a user's sockets on this node may send between them. Nobody waits for other
+/// nodes: they are told afterwards, and when there is nothing left over all of them, this node
+/// lets nothing through for a while.
 pub struct Allowance {
     limits: UserLimits,
-    bucket: Mutex<TokenBucket>,
+    spending: Arc<Mutex<Spending>>,
+    /// Whose it is, and who is told.
+    told: Option<(Uuid, Arc<dyn ConnectionCount>)>,
+}
+
+struct Spending {
+    bucket: TokenBucket,
+    untold: u32,
+    /// Nothing is left over all nodes until then.
+    paused_until: Option<Instant>,
 }
 
 impl fmt::Debug for Allowance {
@@ -60,14 +86,43 @@ impl fmt::Debug for Allowance {
 impl Allowance {
     /// A full one.
     pub fn new(limits: UserLimits) -> Self {
-        let bucket = Mutex::new(TokenBucket::full(limits.per_second, limits.burst));
-        Self { limits, bucket }
+        let bucket = TokenBucket::full(limits.per_second, limits.burst);
+        let spending = Spending { bucket, untold: 0, paused_until: None };
+        Self { limits, spending: Arc::new(Mutex::new(spending)), told: None }
     }
 
-    /// Takes one command at `now`, or refuses with how long to wait. Limits over several nodes
-    /// belong here.
+    /// A full one of `user_id`, of which `others` are told.
+    fn of(user_id: Uuid, limits: UserLimits, others: Arc<dyn ConnectionCount>) -> Self {
+        Self { told: Some((user_id, others)), ..Self::new(limits) }
+    }
+
+    /// Takes one command at `now`, or refuses with how long to wait.
     pub fn take(&self, now: Duration) -> Result<(), Duration> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+        let mut spending = self.spending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = spending.paused_until {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return Err(left);
+            }
+            spending.paused_until = None;
+        }
+        spending.bucket.take(now)?;
+        spending.untold += 1;
+        if spending.untold < UNTOLD {
+            return Ok(());
+        }
+        let untold = std::mem::take(&mut spending.untold);
+        drop(spending);
+        if let Some((user_id, others)) = &self.told {
+            let wait = others.spent(*user_id, untold, self.limits);
+            let spending = self.spending.clone();
+            tokio::spawn(async move {
+                let wait = wait.await;
+                let mut spending = spending.lock().unwrap_or_else(PoisonError::into_inner);
+                spending.paused_until = (!wait.is_zero()).then(|| Instant::now() + wait);
+            });
+        }
+        Ok(())
     }
 
     /// Commands per second on average.
@@ -89,7 +144,7 @@ struct User {
 struct Shared {
     limits: UserLimits,
     users: Mutex<HashMap<Uuid, User>>,
-    elsewhere: Box<dyn ConnectionCount>,
+    elsewhere: Arc<dyn ConnectionCount>,
 }
 
 /// The users who have sockets on this node. Clones share it.
@@ -98,7 +153,7 @@ pub struct Connections(Arc<Shared>);
 
 impl Connections {
     /// Nobody yet. Memory is bounded by the sockets: a user without one is forgotten.
-    pub fn new(limits: UserLimits, elsewhere: Box<dyn ConnectionCount>) -> Self {
+    pub fn new(limits: UserLimits, elsewhere: Arc<dyn ConnectionCount>) -> Self {
         Self(Arc::new(Shared { limits, users: Mutex::default(), elsewhere }))
     }
 
@@ -115,7 +170,7 @@ impl Connections {
         let mut users = self.users();
         let user = users.entry(user_id).or_insert_with(|| User {
             here: 0,
-            allowance: Arc::new(Allowance::new(self.0.limits)),
+            allowance: Arc::new(Allowance::of(user_id, self.0.limits, self.0.elsewhere.clone())),
         });
         if user.here >= self.0.limits.connections {
             return None;
@@ -177,6 +232,10 @@ mod tests {
         }
 
         fn closed(&self, _: Uuid, _: u32) {}
+
+        fn spent(&self, _: Uuid, _: u32, _: UserLimits) -> BoxFuture<'static, Duration> {
+            ready(Duration::ZERO).boxed()
+        }
     }
 
     fn enter(connections: &Connections, user: u128) -> Option<Seat> {
@@ -185,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_user_has_so_many_sockets_and_those_that_close_make_room() {
-        let connections = Connections::new(LIMITS, Box::new(Alone));
+        let connections = Connections::new(LIMITS, Arc::new(Alone));
         let first = enter(&connections, 1).unwrap();
         let _second = enter(&connections, 1).unwrap();
         assert!(enter(&connections, 1).is_none());
@@ -198,7 +257,7 @@ mod tests {
 
     #[test]
     fn those_of_other_nodes_count() {
-        let connections = Connections::new(LIMITS, Box::new(Elsewhere(1)));
+        let connections = Connections::new(LIMITS, Arc::new(Elsewhere(1)));
         let _first = enter(&connections, 1).unwrap();
         assert!(enter(&connections, 1).is_none());
         assert_eq!(connections.users().values().map(|u| u.here).sum::<u32>(), 1);
@@ -206,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_sockets_of_a_user_share_one_allowance() {
-        let connections = Connections::new(LIMITS, Box::new(Alone));
+        let connections = Connections::new(LIMITS, Arc::new(Alone));
         let (a, b) = (enter(&connections, 1).unwrap(), enter(&connections, 1).unwrap());
         for seat in [&a, &b, &a] {
             assert_eq!(seat.allowance().take(Duration::ZERO), Ok(()));

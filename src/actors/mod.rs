@@ -16,6 +16,7 @@ pub mod conversation;
 mod conversation_inbox;
 pub mod conversation_receipts;
 pub mod directory;
+pub mod elsewhere;
 pub mod error;
 pub mod fanout;
 mod frame_guard;

@@ -20,7 +20,8 @@ use actix_web::{App, middleware, web};
 use socket2::{Domain, Socket, Type};
 
 use super::{Services, StartError, World};
-use crate::actors::connections::{Alone, Connections, UserLimits};
+use crate::actors::connections::{Alone, ConnectionCount, Connections, UserLimits};
+use crate::actors::elsewhere::OtherNodes;
 use crate::actors::fanout::Fanout;
 use crate::actors::openings::Openings;
 use crate::actors::presence::PresenceBook;
@@ -79,7 +80,7 @@ pub(super) fn start(
     let kitchen = Kitchen {
         fanout: world.fanout.clone(),
         presence: world.presence.clone(),
-        connections: Connections::new(limits, Box::new(Alone)),
+        connections: Connections::new(limits, elsewhere(world)),
         openings: Openings::start(&world.pool),
         rules,
         services: services.clone(),
@@ -185,6 +186,14 @@ impl Kitchen {
             .app_data(services.reviews.clone())
             .wrap(middleware::from_fn(front))
             .configure(configure)
+    }
+}
+
+/// Who knows what a user has on other nodes.
+fn elsewhere(world: &World) -> Arc<dyn ConnectionCount> {
+    match world.fanout.bus().members() {
+        Some(members) => Arc::new(OtherNodes(members)),
+        None => Arc::new(Alone),
     }
 }
 

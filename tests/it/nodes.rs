@@ -6,7 +6,7 @@ use hub::bus::{Away, Bus, Members, RedisBus};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::bus::two_nodes;
+use crate::bus::{is_connected, two_nodes};
 use crate::chat::Pair;
 use crate::support::postgres::migrated;
 use crate::support::redis::Redis;
@@ -179,4 +179,36 @@ async fn guesses_of_passwords_count_over_nodes() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(more < 5, "the other node does not count them");
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_sockets_over_all_nodes() {
+    let Some(redis) = Redis::start().await else { return };
+    let with = |url: String| {
+        move |c: &mut hub::config::Config| {
+            c.redis_url = Some(url.into());
+            c.sockets.connections_per_user = 2;
+        }
+    };
+    let hub = TestHub::start_with(with(redis.url())).await;
+    let other = TestHub::start_over(hub.database_url.clone(), with(redis.url())).await;
+    is_connected(&hub).await;
+    is_connected(&other).await;
+    let user = hub.seeker().await;
+    let one = Socket::open(&hub, &user).await;
+    let _two = Socket::open(&other, &user).await;
+    for hub in [&hub, &other] {
+        let mut third = Socket::try_open(hub, Some(&user.token)).await.unwrap();
+        assert_eq!(third.close_code().await, Some(4503));
+    }
+    one.close().await;
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut next = Socket::try_open(&other, Some(&user.token)).await.unwrap();
+        if next.call_if_open("ping").await {
+            break;
+        }
+        assert!(Instant::now() < until, "the place does not become free");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

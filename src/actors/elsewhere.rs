@@ -1,0 +1,45 @@
+//! What a user has on other nodes, as Redis knows it: sockets, and commands that were spent.
+
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use uuid::Uuid;
+
+use super::connections::{ConnectionCount, UserLimits};
+use crate::bus::Members;
+
+/// The nodes that Redis knows. While it is away this node goes by its own.
+pub struct OtherNodes(pub Members);
+
+impl ConnectionCount for OtherNodes {
+    fn opened(&self, user_id: Uuid, here: u32) -> BoxFuture<'static, u32> {
+        let members = self.0.clone();
+        async move {
+            let told = members.report(user_id, None, Some(here)).await;
+            told.map_or(0, |told| told.elsewhere)
+        }
+        .boxed()
+    }
+
+    fn closed(&self, user_id: Uuid, here: u32) {
+        let members = self.0.clone();
+        // Nobody waits for it. One that fails is mended by the user's next socket, or in a minute.
+        tokio::spawn(async move {
+            let _ = members.report(user_id, None, Some(here)).await;
+        });
+    }
+
+    fn spent(
+        &self,
+        user_id: Uuid,
+        commands: u32,
+        limits: UserLimits,
+    ) -> BoxFuture<'static, Duration> {
+        let members = self.0.clone();
+        async move {
+            let rate = (limits.per_second, limits.burst);
+            members.spend(user_id, commands, rate).await.unwrap_or_default()
+        }
+        .boxed()
+    }
+}
