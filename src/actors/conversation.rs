@@ -226,13 +226,14 @@ impl Handler<Send> for ConversationActor {
     type Result = ResponseActFuture<Self, Result<Told>>;
 
     fn handle(&mut self, send: Send, ctx: &mut Context<Self>) -> Self::Result {
+        counters::message_accepted();
         if let Some(sender) = send.sender_id {
             self.stop_typing(sender, ctx);
         }
         let (known, committer) = (self.known(), self.committer.clone());
         let commit = write(committer, self.pool.clone(), self.id, known, send);
         Box::pin(commit.into_actor(self).map(|stored, actor, ctx| {
-            let (stored, known) = stored?;
+            let (stored, known) = stored.inspect_err(|_| counters::message_refused())?;
             actor.know(known);
             if stored.fresh {
                 actor.tell_inboxes(ctx);

@@ -10,7 +10,6 @@ use crate::actors::conversation::{Conversations, Send, TypingChanged};
 use crate::actors::conversation_receipts::{Acknowledge, Receipt};
 use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
-use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::chat::parse_sendable;
 use crate::domain::refusal::Refusal;
@@ -132,8 +131,7 @@ impl Chat {
             booking_id: None,
             system_event: None,
         };
-        counters::message_accepted();
-        self.conversations.ask(id, send).await.inspect_err(|_| counters::message_refused())
+        self.conversations.ask(id, send).await
     }
 
     /// Messages of a conversation of the caller.
