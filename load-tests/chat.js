@@ -43,7 +43,7 @@ export const options = {
 };
 
 export function setup() {
-  return { people: seekers('chat', 2 * VUS, DURATION + DRAIN) };
+  return { people: seekers('chat-pairs', 2 * VUS, DURATION + DRAIN, true) };
 }
 
 /** One person of a pair: the socket, and what has arrived. */

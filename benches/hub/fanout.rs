@@ -193,11 +193,14 @@ async fn publish(posts: TcpListener, mut hub: Client, token: String, conversatio
     }
 }
 
-/// The id of a conversation between the `first` seeker and the next one.
+/// The id of a conversation between the `first` seeker and the next one, who from then on is a
+/// practitioner: seekers do not write to strangers among them.
 pub async fn conversation(world: &World, first: usize) -> String {
     let mut client = Client::connect(world.address).await;
     let profile = request("GET", "/v1/users/profile", &world.tokens[first + 1], "");
     let other = client.send(&profile).await.data(200)["id"].clone();
+    let turn = "UPDATE users SET user_type = 'practitioner' WHERE id = $1::text::uuid";
+    world.sql.execute(turn, &[&other.as_str().unwrap()]).await.unwrap();
     let body = json!({ "userId": other }).to_string();
     let post = request("POST", "/v1/conversations", &world.tokens[first], &body);
     client.send(&post).await.data(201)["id"].as_str().unwrap().to_owned()

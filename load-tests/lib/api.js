@@ -45,20 +45,23 @@ export function login(email) {
 }
 
 /**
- * `count` seekers of the script `script`: opened by its first run, logged in by later ones. Each
- * is `{id, token}`. Refuses a run of `lasting` seconds that their tokens would not outlive.
+ * `count` seekers of the script `script`: opened by its first run, logged in by later ones. With
+ * `inPairs` every second one is a practitioner, to whom a seeker may write. Each is
+ * `{id, token}`. Refuses a run of `lasting` seconds that their tokens would not outlive.
  */
-export function seekers(script, count, lasting) {
+export function seekers(script, count, lasting, inPairs = false) {
   const people = [];
   for (let first = 0; first < count; first += LOGINS_AT_ONCE) {
     const numbers = Array.from({ length: Math.min(LOGINS_AT_ONCE, count - first) }, (_, i) => first + i);
     const email = (n) => `${script}-${n}@load.klearkarma.in`;
     const opened = http.batch(numbers.map((n) => post('/v1/auth/register', {
-      email: email(n), password: PASSWORD, firstName: 'Load', lastName: `${script} ${n}`, userType: 'seeker',
+      email: email(n), password: PASSWORD, firstName: 'Load', lastName: `${script} ${n}`,
+      userType: inPairs && n % 2 === 1 ? 'practitioner' : 'seeker',
     })));
     const known = numbers.filter((_, i) => opened[i].status === 409);
     const entered = http.batch(known.map((n) => post('/v1/auth/login', { email: email(n), password: PASSWORD })));
-    for (const response of [...opened.filter((r) => r.status !== 409), ...entered]) {
+    for (const [i, answer] of opened.entries()) {
+      const response = answer.status === 409 ? entered[known.indexOf(numbers[i])] : answer;
       people.push(account(data(response, 200, 201)));
     }
   }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::committer::{Batch, Committer};
+use super::conversation_changes::{ChangeBatch, Refresh};
 use super::conversation_inbox::InboxNews;
 use super::conversation_receipts::Receipts;
 use super::directory::Directory;
@@ -70,7 +71,8 @@ impl Batch for MessageBatch {
 }
 
 fn event_of(outcome: &Outcome) -> Option<StoredEvent> {
-    let Outcome::Stored(Stored { message: told, fresh: true }) = outcome else { return None };
+    let Outcome::Stored(stored) = outcome else { return None };
+    let Stored { message: told, fresh: true } = &**stored else { return None };
     Some(StoredEvent {
         channel: Channel::Conversation(told.message.conversation_id),
         seq: told.message.seq,
@@ -86,6 +88,7 @@ pub struct ConversationActor {
     pub(super) pool: Pool,
     pub(super) fanout: Fanout,
     committer: Committer<MessageBatch>,
+    pub(super) changes: Committer<ChangeBatch>,
     /// `None` until loaded; then why it could not be, or what it is and who is in it.
     loaded: Option<Result<Arc<Loaded>>>,
     typing: HashMap<Uuid, Typing>,
@@ -251,7 +254,7 @@ async fn write(
     id: Uuid,
     known: Result<Arc<Loaded>>,
     send: Send,
-) -> Result<(Stored, Arc<Loaded>)> {
+) -> Result<(Box<Stored>, Arc<Loaded>)> {
     let mut known = known?;
     let mut looked = false;
     for _ in 0..ATTEMPTS {
@@ -331,12 +334,14 @@ impl Conversations {
         pool: Pool,
         fanout: Fanout,
         committer: Committer<MessageBatch>,
+        changes: Committer<ChangeBatch>,
     ) -> Self {
         Self(Directory::new(threads, move |id, _| ConversationActor {
             id,
             pool: pool.clone(),
             fanout: fanout.clone(),
             committer: committer.clone(),
+            changes: changes.clone(),
             loaded: None,
             typing: HashMap::new(),
             receipts: HashMap::new(),
@@ -357,6 +362,17 @@ impl Conversations {
         match self.0.find_or_start(id)?.send(message.clone()).await {
             Ok(answer) => answer,
             Err(_) => self.0.find_or_start(id)?.send(message).await?,
+        }
+    }
+
+    /// Members of conversation `id` came or went on another node. An actor that is alive looks
+    /// again; one that can not be told now finds out when somebody writes.
+    pub fn refresh_soon(&self, id: Uuid) {
+        if let (Some(actor), Ok(permit)) = (self.0.find(id), self.0.permit()) {
+            tokio::spawn(async move {
+                let _ = actor.send(Refresh).await;
+                drop(permit);
+            });
         }
     }
 }

@@ -17,7 +17,7 @@ use super::merge;
 use super::outbox::MergeKey;
 use super::protocol;
 use super::roster::Rosters;
-use super::switchboard::{Deliver, Heads, Quiet, Switchboard};
+use super::switchboard::{Deliver, Expel, Heads, Quiet, Switchboard};
 use crate::bus::{Bus, Envelope};
 use crate::domain::channel::Channel;
 use crate::models::calendar_commit::StoredEvent;
@@ -140,6 +140,21 @@ impl Fanout {
     pub fn revoke(&self, user_id: Uuid, sessions: &[Uuid]) {
         self.rosters.revoke(sessions.to_vec());
         self.bus.publish(&Envelope::Revoke { user_id, sessions: sessions.to_vec() });
+    }
+
+    /// Ends what the sockets of `user_id` follow of `channel`, everywhere.
+    pub fn expel(&self, channel: Channel, user_id: Uuid) {
+        self.expel_here(channel, user_id);
+        self.bus.publish(&Envelope::Expel { channel, user_id });
+    }
+
+    /// Ends what the sockets of `user_id` on this node follow of `channel`.
+    pub fn expel_here(&self, channel: Channel, user_id: Uuid) {
+        self.each(|line| {
+            if line.board.try_send(Expel { channel, user_id }).is_err() {
+                tracing::warn!("a switchboard is too busy to end subscriptions at once");
+            }
+        });
     }
 
     /// The sockets of this node.

@@ -16,12 +16,13 @@ pub(super) fn key(channel: Channel, event: &str, data: &Value) -> Option<MergeKe
         "user:online" | "user:away" | "user:offline" => (State::Presence, id("userId")),
         "message:delivered" => (State::Delivered, id("userId")),
         "message:read" => (State::Read, id("userId")),
-        // Two kinds of news share the name: a new head, and how far the user has read.
-        "conversation:updated" if data.get("readSeq").is_some() => {
-            (State::Unread, id("conversationId"))
-        }
+        // Two kinds of news share the name: where the conversation is, and how far the user has
+        // read.
         "conversation:updated" if data.get("lastSeq").is_some() => {
             (State::Head, id("conversationId"))
+        }
+        "conversation:updated" if data.get("readSeq").is_some() => {
+            (State::Unread, id("conversationId"))
         }
         _ => return None,
     };

@@ -13,6 +13,7 @@ mod channel_commands;
 pub mod committer;
 pub mod connections;
 pub mod conversation;
+pub mod conversation_changes;
 mod conversation_inbox;
 pub mod conversation_receipts;
 pub mod directory;

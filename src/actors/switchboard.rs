@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::fanout::Event;
 use super::line::{Kind, Line, Outlet};
@@ -251,6 +252,16 @@ impl Board {
         self.channels.keys().copied()
     }
 
+    /// Ends what the sockets of `user_id` follow of `channel`: it is not theirs any more. They are
+    /// found by their own channels.
+    pub fn expel(&mut self, channel: Channel, user_id: Uuid) {
+        let own = self.channels.get(&Channel::User(user_id)).map(|f| &f.list).into_iter().flatten();
+        let lines: Vec<Rc<Line>> = own.map(|s| s.line.clone()).collect();
+        for line in lines {
+            self.unsubscribe(channel, &line);
+        }
+    }
+
     fn find(&mut self, channel: Channel, line: &Rc<Line>) -> Option<&mut Subscription> {
         self.channels.get_mut(&channel)?.list.get_mut(line.place(channel)?)
     }
@@ -342,10 +353,25 @@ impl Handler<Heads> for Switchboard {
     }
 }
 
+/// A channel is not this user's any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Expel {
+    pub channel: Channel,
+    pub user_id: Uuid,
+}
+
+impl Handler<Expel> for Switchboard {
+    type Result = ();
+
+    fn handle(&mut self, message: Expel, _: &mut Context<Self>) {
+        self.board.borrow_mut().expel(message.channel, message.user_id);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     use super::*;
 

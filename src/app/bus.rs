@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::StartError;
 use crate::actors::calendar::Calendars;
+use crate::actors::conversation::Conversations;
 use crate::actors::fanout::Fanout;
 use crate::actors::presence::PresenceBook;
 use crate::bus::{Bus, Envelope, Incoming, RedisBus};
@@ -23,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone, Default)]
 pub(super) struct Listeners {
     pub(super) calendars: Arc<OnceLock<Calendars>>,
+    pub(super) conversations: Arc<OnceLock<Conversations>>,
     pub(super) presence: Arc<OnceLock<PresenceBook>>,
     pub(super) auth: Arc<OnceLock<Data<Auth>>>,
 }
@@ -52,6 +54,13 @@ impl Listeners {
                 }
             }
             Envelope::Revoke { sessions, .. } => local.rosters().revoke(sessions),
+            Envelope::Expel { channel, user_id } => {
+                local.expel_here(channel, user_id);
+                if let (Channel::Conversation(id), Some(all)) = (channel, self.conversations.get())
+                {
+                    all.refresh_soon(id);
+                }
+            }
             Envelope::Login { email, address, failed } => {
                 if let Some(auth) = self.auth.get() {
                     auth.tried_elsewhere(&email, address, failed);

@@ -2,6 +2,7 @@
 //! the same way, by every test.
 
 mod bus;
+mod database;
 mod keys;
 mod metrics;
 mod server;
@@ -14,30 +15,31 @@ use std::time::Duration;
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use actix_web::web;
-use diesel_async::{AsyncConnection, AsyncPgConnection};
 use jiff::SignedDuration;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::actors::calendar::{BookingRules, CalendarBatch, Calendars};
 use crate::actors::committer::Committer;
 use crate::actors::conversation::{Conversations, MessageBatch};
+use crate::actors::conversation_changes::ChangeBatch;
 use crate::actors::error::Error;
 use crate::actors::fanout::Fanout;
 use crate::actors::presence::PresenceBook;
 use crate::bus::RedisFault;
 use crate::config::{Config, ConfigError};
 use crate::http::operations::Readiness;
+use crate::jobs::announce::Announcer;
 use crate::jobs::deliver::Deliverer;
 use crate::jobs::import::Importer;
 use crate::jobs::remind::Reminder;
-use crate::jobs::{deliver, heads, import, presence, remind, revoke, sweep};
+use crate::jobs::{announce, deliver, heads, import, presence, remind, revoke, sweep};
 use crate::models::calendar_commit::CommitRules;
-use crate::models::migrations::{self, Direction, MigrationFault};
+use crate::models::migrations::MigrationFault;
 use crate::models::pool::{Pool, PoolFault};
 use crate::outbound::{EndpointPolicy, FeedReader};
-use crate::postgres::{self, PrivatePostgres};
+use crate::postgres;
 use crate::push::{Push, SetupError};
 use crate::services::auth::{Auth, Passwords, TokenRules};
 use crate::services::bookings::Bookings;
@@ -52,9 +54,6 @@ use crate::services::preferences::NotificationPreferences;
 use crate::services::reviews::Reviews;
 use crate::services::users::Users;
 use crate::services::waitlist::Waitlist;
-
-/// The name of the hub's database in its private PostgreSQL.
-const DATABASE: &str = "hub";
 
 /// Why the hub does not start. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -90,56 +89,8 @@ pub enum StartError {
 }
 
 use self::bus::Listeners;
+pub use self::database::Database;
 pub use self::settings::check;
-
-/// The database that the hub uses.
-pub struct Database {
-    /// Where it is.
-    pub url: SecretString,
-    private: Option<PrivatePostgres>,
-}
-
-impl Database {
-    /// The configured database, or a private one, started if need be.
-    pub async fn open(config: &Config) -> Result<Self, StartError> {
-        if let Some(url) = &config.database.url {
-            settings::probe(url).await?;
-            return Ok(Self { url: url.clone(), private: None });
-        }
-        let mut options = postgres::Options::new(config.database.data_dir.clone());
-        options.bin_dir = config.database.pg_bin.clone();
-        // The pool, and some for migrations, psql and backups.
-        let needed = u16::try_from(config.database.pool_size + 20).unwrap_or(u16::MAX);
-        options.max_connections = options.max_connections.max(needed);
-        let server = postgres::start(options).await?;
-        server.create_database_if_missing(DATABASE).await?;
-        Ok(Self { url: server.url(DATABASE).into(), private: Some(server) })
-    }
-
-    /// Walks the migrations; returns the names of those that were run.
-    pub async fn migrate(&self, direction: Direction) -> Result<Vec<String>, StartError> {
-        let conn = AsyncPgConnection::establish(self.url.expose_secret()).await?;
-        Ok(migrations::run(conn, direction).await?)
-    }
-
-    /// Watches a private server and starts it again when it has ended by itself; returns when it
-    /// gives up, and why. Never returns for a configured database: that one is its operator's.
-    pub async fn keep(&self) -> StartError {
-        match &self.private {
-            Some(server) => server.keep().await.into(),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Stops the private server, if it is one.
-    pub async fn close(self) {
-        if let Some(server) = self.private
-            && let Err(e) = server.stop().await
-        {
-            tracing::error!("{e}");
-        }
-    }
-}
 
 /// The services, as the HTTP floor gets them.
 #[derive(Clone)]
@@ -306,7 +257,10 @@ fn start_jobs(
         fanout: world.fanout.clone(),
         push_window: config.push.window,
     };
+    let announcer =
+        Announcer { pool: world.pool.clone(), conversations: world.conversations.clone() };
     Ok(vec![
+        tokio::spawn(announce::run(announcer, stop.clone())),
         tokio::spawn(remind::run(reminder, stop.clone())),
         tokio::spawn(presence::run(world.presence.clone(), stop.clone())),
         tokio::spawn(deliver::run(deliverer, stop.clone())),
@@ -334,11 +288,13 @@ impl World {
             BookingRules { hold_ttl: config.booking.hold_ttl, commission_bps },
         );
         let messages = Committer::start(MessageBatch { push_window }, pool.clone(), fanout.clone());
+        let changes = Committer::start(ChangeBatch, pool.clone(), fanout.clone());
         let conversations =
-            Conversations::new(threads.clone(), pool.clone(), fanout.clone(), messages);
+            Conversations::new(threads.clone(), pool.clone(), fanout.clone(), messages, changes);
         let presence = PresenceBook::new(threads, fanout.clone(), config.sockets.presence_grace);
         // The bus may tell of these from now on. Set once, here.
         let _ = listeners.calendars.set(calendars.clone());
+        let _ = listeners.conversations.set(conversations.clone());
         let _ = listeners.presence.set(presence.clone());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let cost = config.auth.bcrypt_cost;

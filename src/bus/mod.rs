@@ -37,6 +37,14 @@ pub enum Envelope {
         /// Which.
         sessions: Vec<Uuid>,
     },
+    /// A channel is not this user's any more.
+    Expel {
+        /// The channel.
+        #[serde(with = "named")]
+        channel: Channel,
+        /// Who followed it.
+        user_id: Uuid,
+    },
     /// A password was tried.
     Login {
         /// At which account, if it is one.
@@ -61,7 +69,7 @@ impl Envelope {
     /// What it is about, which decides the topic: about one thing everything comes in order.
     fn about(&self) -> Uuid {
         match self {
-            Self::Event { channel, .. } => channel.id(),
+            Self::Event { channel, .. } | Self::Expel { channel, .. } => channel.id(),
             // Any that is always the same: tries at one account come in order.
             Self::Login { email, .. } => Uuid::from_u128(email.bytes().map(u128::from).sum()),
             Self::Revoke { user_id, .. } | Self::Presence { user_id, .. } => *user_id,

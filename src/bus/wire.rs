@@ -54,6 +54,7 @@ mod tests {
             Envelope::Event { channel: Channel::Calendar(a), seq: Some(3), text: "{}".to_owned() },
             Envelope::Event { channel: Channel::User(b), seq: None, text: String::new() },
             Envelope::Revoke { user_id: a, sessions: vec![b] },
+            Envelope::Expel { channel: Channel::Conversation(a), user_id: b },
             Envelope::Presence { user_id: a, version: 7, view },
             Envelope::Login {
                 email: "a@b.in".to_owned(),

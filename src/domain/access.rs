@@ -181,6 +181,16 @@ pub fn allows(role: Role, action: Action, relation: Relation) -> bool {
     })
 }
 
+/// Whether `role` may open a conversation with somebody of role `other`. A marketplace: a seeker
+/// may write to any practitioner, an administrator to anybody; all others need to share a booking
+/// or a conversation. Answering needs nothing: a conversation that is there is open to both.
+pub fn may_write_to(role: Role, other: Role, acquainted: bool) -> bool {
+    match (role, other) {
+        (Role::Admin, _) | (Role::Seeker, Role::Practitioner) => true,
+        (Role::Seeker | Role::Practitioner, _) => acquainted,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +208,21 @@ mod tests {
         assert!(!allows(Role::Practitioner, Action::BookingUpdate, own));
         assert!(!allows(Role::Practitioner, Action::BookingCreate, none));
         assert!(!allows(Role::Admin, Action::ConversationUse, none));
+    }
+
+    #[test]
+    fn practitioners_are_written_to_and_do_not_write_to_strangers() {
+        use Role::{Admin, Practitioner, Seeker};
+        assert!(may_write_to(Seeker, Practitioner, false) && may_write_to(Admin, Seeker, false));
+        for (from, to) in [
+            (Practitioner, Seeker),
+            (Seeker, Seeker),
+            (Practitioner, Practitioner),
+            (Seeker, Admin),
+            (Practitioner, Admin),
+        ] {
+            assert!(!may_write_to(from, to, false) && may_write_to(from, to, true));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::idempotency::Once;
 use super::query::Query;
 use crate::actors::conversation_receipts::Receipt;
 use crate::actors::error::Result;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{Problems, Refusal};
 use crate::models::conversations::{Loaded, Member, Summary};
 use crate::models::messages::{Quote, Range, Told};
 use crate::services::auth;
@@ -131,14 +131,57 @@ impl ConversationView {
     }
 }
 
-/// Who to talk to.
+/// Who to talk to: one user, or a group.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewConversation {
-    user_id: Uuid,
+    /// `direct`, unless given, or `group`.
+    kind: Option<String>,
+    /// Of a 1:1 conversation.
+    user_id: Option<Uuid>,
+    /// Of a group: 1 to 120 characters.
+    title: Option<String>,
+    /// Of a group: 1 to 99 others with whom the caller shares a booking or a conversation.
+    member_ids: Option<Vec<Uuid>>,
 }
 
-/// Opens the 1:1 conversation with a user: 201 when it is new, 200 when it was there.
+impl NewConversation {
+    async fn open(self, chat: &Chat, caller: &auth::Caller) -> Result<Opened> {
+        let mut problems = Problems::default();
+        let is_group = match self.kind.as_deref() {
+            None | Some("direct") => false,
+            Some("group") => true,
+            Some(_) => return Err(Refusal::field("kind", "must be direct or group").into()),
+        };
+        let no_group = "goes with a group only";
+        problems.require(is_group || self.title.is_none(), "title", no_group);
+        problems.require(is_group || self.member_ids.is_none(), "memberIds", no_group);
+        problems.require(!is_group || self.user_id.is_none(), "userId", "does not go with a group");
+        match (is_group, self.user_id, self.title, self.member_ids) {
+            (false, Some(user_id), ..) => {
+                problems.into_result()?;
+                chat.open(caller, user_id).await
+            }
+            (true, _, Some(title), Some(members)) => {
+                problems.into_result()?;
+                chat.create_group(caller, &title, &members).await
+            }
+            (_, _, title, members) => {
+                problems.require(is_group, "userId", "is missing");
+                problems.require(!is_group || title.is_some(), "title", "is missing");
+                problems.require(!is_group || members.is_some(), "memberIds", "is missing");
+                problems.into_result()?;
+                Err(Refusal::field("kind", "must be direct or group").into())
+            }
+        }
+    }
+}
+
+/// Opens the 1:1 conversation with a user (201 when it is new, 200 when it was there), or makes a
+/// group.
+///
+/// A seeker may write to any practitioner, an administrator to anybody; all others need to share a
+/// booking or a conversation.
 #[utoipa::path(post, path = "/v1/conversations", tag = "chat", request_body = NewConversation,
     responses(
         (status = 201, body = Envelope<ConversationView>),
@@ -147,8 +190,7 @@ pub struct NewConversation {
     security(("bearer" = [])))]
 pub async fn create(chat: web::Data<Chat>, once: Once<NewConversation>) -> ApiResult<Reply> {
     once.run(|caller, new| async move {
-        let opened = chat.open(&caller, new.user_id).await?;
-        let Opened { id, loaded, is_new } = opened;
+        let Opened { id, loaded, is_new } = new.open(&chat, &caller).await?;
         let view = ConversationView::of(id, loaded, caller.user_id);
         if is_new { Reply::created(view) } else { Reply::ok(view) }
     })
@@ -215,12 +257,15 @@ pub async fn history(
 pub struct NewMessage {
     /// The client's own id: the same one again gives the same answer for ever.
     client_id: Uuid,
-    /// `text`, unless given.
+    /// `text`, unless given, or `booking`.
     #[serde(rename = "type")]
     kind: Option<String>,
-    content: String,
+    /// 1 to 8,000 characters; a card needs none.
+    content: Option<String>,
     /// A message of the same conversation.
     reply_to: Option<Uuid>,
+    /// Of a card: a booking of everybody in the conversation.
+    booking_id: Option<Uuid>,
 }
 
 impl NewMessage {
@@ -229,8 +274,9 @@ impl NewMessage {
         let draft = Draft {
             client_id: self.client_id,
             kind: self.kind.unwrap_or_else(|| "text".to_owned()),
-            content: self.content,
+            content: self.content.unwrap_or_default(),
             reply_to: self.reply_to,
+            booking_id: self.booking_id,
         };
         chat.send(caller, id, draft).await
     }

@@ -154,6 +154,7 @@ pub fn message(error: &Error) -> String {
             format!("A booking that is {state} can not take this step.")
         }
         Refusal::VersionConflict { .. } => "It was changed meanwhile; read it again.".to_owned(),
+        Refusal::EditClosed { days: 1 } => "It could be changed for a day.".to_owned(),
         Refusal::EditClosed { days } => format!("It could be changed for {days} days."),
         Refusal::IdempotencyConflict => {
             "This Idempotency-Key was used with another request.".to_owned()

@@ -13,10 +13,12 @@ pub mod envelope;
 pub mod error;
 pub mod external_calendars;
 pub mod front;
+pub mod groups;
 pub mod holidays;
 pub mod idempotency;
 pub mod instant;
 pub mod invites;
+pub mod messages;
 pub mod next_available;
 pub mod notifications;
 pub mod offer_rules;
@@ -62,6 +64,7 @@ routes! {
     "/v1/users/profile" => { get users::profile, put users::update_profile },
     "/v1/users/calendar-feed" => { post invites::open_own, delete invites::close_own },
     "/v1/users/calendar.ics" => { get invites::own },
+    "/v1/users/chat-settings" => { get groups::settings, put groups::set_settings },
 
     "/v1/services" => { get catalogue::list, post catalogue::create },
     "/v1/practitioners" => { get practitioners::list, post practitioners::create },
@@ -111,8 +114,14 @@ routes! {
     "/v1/bookings/{id}/invite.ics" => { get invites::invite },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
-    "/v1/conversations/{id}" => { get conversations::show },
+    "/v1/conversations/{id}" => { get conversations::show, put groups::retitle },
+    "/v1/conversations/{id}/members" => { get groups::members, post groups::add },
+    "/v1/conversations/{id}/members/{userId}" => { put groups::set_role, delete groups::remove },
     "/v1/conversations/{id}/messages" => { get conversations::history, post conversations::send },
+    "/v1/conversations/{id}/messages/{messageId}" => { put messages::edit, delete messages::delete },
+    "/v1/conversations/{id}/messages/{messageId}/reactions/{emoji}" => {
+        put messages::react, delete messages::unreact,
+    },
     "/v1/conversations/{id}/read" => { post conversations::read },
 
     "/v1/notifications" => { get notifications::list },

@@ -10,9 +10,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, blocks, bookings, calendars, catalogue, conversations, external_calendars, holidays,
-    invites, next_available, notifications, operations, practitioners, preferences, rebooking,
-    reviews, sessions, users, waitlist, ws,
+    auth, blocks, bookings, calendars, catalogue, conversations, external_calendars, groups,
+    holidays, invites, messages, next_available, notifications, operations, practitioners,
+    preferences, rebooking, reviews, sessions, users, waitlist, ws,
 };
 
 #[derive(OpenApi)]
@@ -41,6 +41,9 @@ use super::{
         external_calendars::remove, external_calendars::refresh,
         conversations::list, conversations::create, conversations::show, conversations::history,
         conversations::send, conversations::read,
+        messages::edit, messages::delete, messages::react, messages::unreact,
+        groups::retitle, groups::members, groups::add, groups::set_role, groups::remove,
+        groups::settings, groups::set_settings,
         notifications::list, notifications::read, notifications::vapid_public_key,
         notifications::devices, notifications::register, notifications::forget,
         preferences::show, preferences::update,

@@ -11,6 +11,7 @@ use super::bookings::{NewBooking, NewHold};
 use super::calendars::{SlotsQuery, find_slots};
 use super::conversations::{HistoryQuery, NewMessage};
 use super::error::{self, ApiError};
+use super::messages::{DeleteOp, EditOp, ReactOp};
 use super::notifications::WhichBody;
 use crate::actors::conversation_receipts::Receipt;
 use crate::actors::error::{Error, Result};
@@ -65,6 +66,11 @@ impl Ops {
         let caller = Caller { user_id, role, session_id, expires_at };
         match op {
             "message:send" => self.send(&caller, data).await,
+            "message:edit" => json(parse_value::<EditOp>(data)?.run(&self.chat, &caller).await?),
+            "message:delete" => {
+                json(parse_value::<DeleteOp>(data)?.run(&self.chat, &caller).await?)
+            }
+            "message:react" => json(parse_value::<ReactOp>(data)?.run(&self.chat, &caller).await?),
             "message:received" => self.acknowledge(&caller, data, Receipt::Received).await,
             "message:read" => self.acknowledge(&caller, data, Receipt::Read).await,
             "message:history" => self.history(&caller, data).await,

@@ -1,7 +1,8 @@
-//! Background work: reminding, delivering pushes, reading calendars elsewhere, ending sockets,
-//! sweeping what is over.
+//! Background work: lines about bookings, reminding, delivering pushes, reading calendars elsewhere,
+//! ending sockets, sweeping what is over.
 //! Nothing that a user waits for, and nothing that bookings or messages depend on.
 
+pub mod announce;
 pub mod deliver;
 pub mod heads;
 pub mod import;

@@ -189,6 +189,11 @@ impl Booking {
         Amount { amount, currency: self.currency.clone() }
     }
 
+    /// Whether both sides know of it: of a hold only the seeker does.
+    pub fn is_told(&self) -> bool {
+        !matches!(self.status.as_str(), "held" | "released" | "lapsed")
+    }
+
     /// The view of the user `viewer`: the seeker does not see the commission.
     pub fn view(&self, viewer: Uuid) -> BookingView {
         BookingView {

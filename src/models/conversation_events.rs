@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Conn;
-use super::messages::{self, Range, Told};
-use super::schema::conversation_events as table;
+use super::messages::{self, Told};
 
 /// An event of a conversation as it is told.
 #[derive(Debug)]
@@ -22,14 +22,18 @@ pub struct Entry {
     pub data: Value,
 }
 
-/// A change, as stored.
-#[derive(Queryable)]
+/// A message or a change.
+#[derive(QueryableByName)]
 struct Row {
+    #[diesel(sql_type = BigInt)]
     seq: i64,
+    #[diesel(sql_type = Text)]
     event: String,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
     message_id: Option<Uuid>,
+    #[diesel(sql_type = Jsonb)]
     data: Value,
-    #[diesel(deserialize_as = jiff_diesel::Timestamp)]
+    #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
     created_at: Timestamp,
 }
 
@@ -45,49 +49,41 @@ pub(super) fn about(message: &Told, data: Value) -> Value {
 
 /// At most `limit` events after `since`, oldest first. Messages are told in their present state,
 /// one that was taken away as what is left of it.
+///
+/// Messages and changes are listed by one statement: between two, one of a seq before those that
+/// the second one sees could be stored, and would be left out for ever.
 pub async fn after(
     conn: &mut Conn,
     conversation_id: Uuid,
     since: i64,
     limit: i64,
 ) -> QueryResult<Vec<Entry>> {
-    let new = messages::page(conn, conversation_id, Range::After(since), limit).await?;
-    let changes: Vec<Row> = table::table
-        .filter(table::conversation_id.eq(conversation_id))
-        .filter(table::seq.gt(since))
-        .order(table::seq)
-        .limit(limit)
-        .select((table::seq, table::event, table::message_id, table::data, table::created_at))
-        .load(conn)
-        .await?;
-    let changed: Vec<Uuid> = changes.iter().filter_map(|c| c.message_id).collect();
-    let changed = if changed.is_empty() {
-        Vec::new()
-    } else {
-        let rows = messages::of_ids(conn, &changed).await?;
-        messages::tell(conn, rows).await?
-    };
-    let changed: HashMap<Uuid, Told> = changed.into_iter().map(|m| (m.message.id, m)).collect();
-    let mut entries: Vec<Entry> =
-        messages::tell(conn, new).await?.into_iter().map(new_entry).collect();
-    entries.extend(changes.into_iter().map(|row| {
-        let about_it = row.message_id.and_then(|id| changed.get(&id));
-        let data = match about_it {
-            Some(message) => about(message, row.data),
+    let rows: Vec<Row> = diesel::sql_query(
+        "(SELECT seq, 'message:new' AS event, id AS message_id, '{}'::jsonb AS data, created_at
+            FROM messages WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3)
+         UNION ALL
+         (SELECT seq, event, message_id, data, created_at
+            FROM conversation_events WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3)
+         ORDER BY seq LIMIT $3",
+    )
+    .bind::<SqlUuid, _>(conversation_id)
+    .bind::<BigInt, _>(since)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let mut ids: Vec<Uuid> = rows.iter().filter_map(|row| row.message_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = if ids.is_empty() { Vec::new() } else { messages::of_ids(conn, &ids).await? };
+    let told = messages::tell(conn, found).await?;
+    let told: HashMap<Uuid, Told> = told.into_iter().map(|m| (m.message.id, m)).collect();
+    let entries = rows.into_iter().filter_map(|row| {
+        let data = match row.message_id {
+            // One that is not there any more is told by nobody.
+            Some(id) => about(told.get(&id)?, row.data),
             None => row.data,
         };
-        Entry { seq: row.seq, event: row.event, at: row.created_at, data }
-    }));
-    entries.sort_by_key(|e| e.seq);
-    entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(entries)
-}
-
-fn new_entry(message: Told) -> Entry {
-    Entry {
-        seq: message.message.seq,
-        event: "message:new".to_owned(),
-        at: message.message.created_at,
-        data: json!({ "message": message }),
-    }
+        Some(Entry { seq: row.seq, event: row.event, at: row.created_at, data })
+    });
+    Ok(entries.collect())
 }

@@ -56,6 +56,16 @@ pub async fn open_direct(
     Ok((id, true))
 }
 
+/// The 1:1 conversation of two users, if they have one.
+pub async fn find_direct(conn: &mut Conn, a: Uuid, b: Uuid) -> QueryResult<Option<Uuid>> {
+    conversations::table
+        .filter(conversations::direct_key.eq(direct_key(a, b)))
+        .select(conversations::id)
+        .first(conn)
+        .await
+        .optional()
+}
+
 /// A member of a conversation.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -66,6 +76,22 @@ pub struct Member {
     pub marks: Watermarks,
     /// Whether others are not to learn how far they have read.
     pub private: bool,
+}
+
+type MemberRow = ((Uuid, String, String, bool), String, (i64, i64, i64));
+
+impl From<MemberRow> for Member {
+    fn from((user, role, (delivered, received, read)): MemberRow) -> Self {
+        let (user_id, first_name, last_name, read_receipts) = user;
+        Self {
+            user_id,
+            first_name,
+            last_name,
+            role: MemberRole::parse(&role).unwrap_or(MemberRole::Member),
+            marks: Watermarks { delivered, received, read },
+            private: !read_receipts,
+        }
+    }
 }
 
 /// A conversation and who is in it.
@@ -104,33 +130,18 @@ pub async fn load(conn: &mut Conn, id: Uuid) -> QueryResult<Option<Loaded>> {
         .await
         .optional()?;
     let Some((kind, title, head, members_seq)) = found else { return Ok(None) };
-    let rows: Vec<(Uuid, String, String, bool, String, i64, i64, i64)> = m::table
+    let rows: Vec<MemberRow> = m::table
         .inner_join(users::table)
         .filter(m::conversation_id.eq(id))
         .order((m::joined_at, m::user_id))
         .select((
-            users::id,
-            users::first_name,
-            users::last_name,
-            users::read_receipts,
+            (users::id, users::first_name, users::last_name, users::read_receipts),
             m::role,
-            m::delivered_seq,
-            m::received_seq,
-            m::read_seq,
+            (m::delivered_seq, m::received_seq, m::read_seq),
         ))
         .load(conn)
         .await?;
-    let members = rows
-        .into_iter()
-        .map(|(user_id, first_name, last_name, receipts, role, delivered, received, read)| Member {
-            user_id,
-            first_name,
-            last_name,
-            role: MemberRole::parse(&role).unwrap_or(MemberRole::Member),
-            marks: Watermarks { delivered, received, read },
-            private: !receipts,
-        })
-        .collect();
+    let members = rows.into_iter().map(Member::from).collect();
     Ok(Some(Loaded { kind, title, head, members_seq, members }))
 }
 
@@ -248,16 +259,28 @@ pub struct MemberHead {
     pub unread: i64,
 }
 
-/// Where conversation `id` is. Its cost grows with what is unread.
+/// Where conversation `id` is. Its cost grows with what is unread to the member who has read least:
+/// messages and watermarks are counted in one pass, not once per member.
 pub async fn heads(conn: &mut Conn, id: Uuid) -> QueryResult<Heads> {
     let head = head(conn, id).await?.unwrap_or(0);
     let preview = messages::previews(conn, &[id]).await?.remove(&id);
     let members = diesel::sql_query(
-        "SELECT m.user_id, m.read_seq,
-                (SELECT count(*) FROM messages x WHERE x.conversation_id = m.conversation_id
-                    AND x.seq > m.read_seq AND x.sender_id IS DISTINCT FROM m.user_id
-                    AND x.deleted_at IS NULL AND x.message_type <> 'system') AS unread
-           FROM conversation_members m WHERE m.conversation_id = $1",
+        "WITH m AS MATERIALIZED (
+             SELECT user_id, read_seq FROM conversation_members WHERE conversation_id = $1),
+         c AS MATERIALIZED (
+             SELECT seq, sender_id FROM messages
+              WHERE conversation_id = $1 AND seq > (SELECT min(read_seq) FROM m)
+                AND deleted_at IS NULL AND message_type <> 'system'),
+         passed AS (
+             SELECT user_id, at, count(*) FILTER (WHERE user_id IS NULL)
+                        OVER (ORDER BY at DESC, user_id NULLS LAST) AS n
+               FROM (SELECT seq AS at, NULL::uuid AS user_id FROM c
+                     UNION ALL SELECT read_seq, user_id FROM m) both_kinds),
+         own AS (
+             SELECT m.user_id, count(*) AS n
+               FROM c JOIN m ON c.sender_id = m.user_id AND c.seq > m.read_seq GROUP BY m.user_id)
+         SELECT p.user_id, p.at AS read_seq, p.n - COALESCE(o.n, 0) AS unread
+           FROM passed p LEFT JOIN own o ON o.user_id = p.user_id WHERE p.user_id IS NOT NULL",
     )
     .bind::<SqlUuid, _>(id)
     .load(conn)

@@ -55,7 +55,7 @@ pub struct Stored {
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// It is stored.
-    Stored(Stored),
+    Stored(Box<Stored>),
     /// Members came or went since the writer looked: nothing was stored, look again.
     Stale,
     /// There is no such conversation any more.
@@ -305,7 +305,7 @@ fn outcome(
             let answer = stored.clone();
             // A duplicate within the batch gets the same answer and causes no second event.
             stored.fresh = false;
-            Outcome::Stored(answer)
+            Outcome::Stored(Box::new(answer))
         }
         (Some(_), _) => Outcome::Stale,
     }

@@ -2,16 +2,20 @@
 //! every SQL statement of the hub stands on this floor, and no decision that `domain` can make.
 
 pub mod audit;
+pub mod booking_lines;
 pub mod bookings;
 pub mod calendar_commit;
 pub mod calendar_feeds;
 pub mod calendars;
 pub mod catalogue;
+pub mod chat_settings;
+pub mod conversation_changes;
 pub mod conversation_events;
 pub mod conversations;
 pub mod devices;
 pub mod external_calendars;
 mod fixed;
+pub mod groups;
 pub mod heads;
 pub mod idempotency;
 pub mod invites;

@@ -7,26 +7,31 @@ use uuid::Uuid;
 use super::Page;
 use super::auth::Caller;
 use crate::actors::conversation::{Conversations, Send, TypingChanged};
+use crate::actors::conversation_changes::{Alter, message_of};
 use crate::actors::conversation_receipts::{Acknowledge, Receipt};
 use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
+use crate::domain::access::{Role, may_write_to};
 use crate::domain::channel::Channel;
-use crate::domain::chat::parse_sendable;
+use crate::domain::chat::{check_emoji, parse_sendable};
 use crate::domain::refusal::Refusal;
+use crate::models::conversation_changes::{Change, Done};
 use crate::models::conversations::{self, Advanced, Loaded, Summary};
 use crate::models::messages::{self, Quote, Range, Told};
 use crate::models::pool::Pool;
-use crate::models::users;
+use crate::models::{bookings, groups};
 
 /// A message that a member wants to send.
 #[derive(Debug)]
 pub struct Draft {
     /// The sender's own id for it.
     pub client_id: Uuid,
-    /// `text`.
+    /// `text` or `booking`.
     pub kind: String,
     pub content: String,
     pub reply_to: Option<Uuid>,
+    /// Of a card.
+    pub booking_id: Option<Uuid>,
 }
 
 /// A conversation with its members.
@@ -43,8 +48,8 @@ pub type Line = (Summary, Option<Quote>);
 
 /// Chat.
 pub struct Chat {
-    pool: Pool,
-    conversations: Conversations,
+    pub(super) pool: Pool,
+    pub(super) conversations: Conversations,
     fanout: Fanout,
 }
 
@@ -54,17 +59,21 @@ impl Chat {
         Self { pool, conversations, fanout }
     }
 
-    /// Opens the 1:1 conversation with `other`, or finds it.
+    /// Opens the 1:1 conversation with `other`, or finds it. Who may open one with whom is in
+    /// `domain::access::may_write_to`; one that is there is found by both.
     pub async fn open(&self, caller: &Caller, other: Uuid) -> Result<Opened> {
         if other == caller.user_id {
             return Err(Refusal::field("userId", "must be somebody else").into());
         }
         let mut conn = self.pool.get().await?;
-        let active = users::find(&mut conn, other).await?.is_some_and(|u| u.status == "active");
-        if !active {
-            return Err(Refusal::field("userId", "there is no such user").into());
-        }
+        let found = groups::acquaintances(&mut conn, caller.user_id, &[other]).await?.pop();
+        let found = found.ok_or_else(|| Refusal::field("userId", "there is no such user"))?;
         let me = caller.user_id;
+        let may_write = Role::parse(&found.user_type)
+            .is_some_and(|theirs| may_write_to(caller.role, theirs, found.acquainted));
+        if !may_write && conversations::find_direct(&mut conn, me, other).await?.is_none() {
+            return Err(Refusal::Forbidden.into());
+        }
         let (id, is_new) = conn
             .transaction(async |conn| {
                 conversations::open_direct(conn, Uuid::now_v7(), me, other).await
@@ -73,16 +82,21 @@ impl Chat {
         let loaded =
             conversations::load(&mut conn, id).await?.ok_or(Refusal::NotFound("conversation"))?;
         if is_new {
-            let data = json!({
-                "conversationId": id, "lastSeq": loaded.head, "readSeq": 0, "unread": 0,
-                "preview": null,
-            });
-            for member in &loaded.members {
-                let inbox = Channel::User(member.user_id);
-                self.fanout.publish_ephemeral(inbox, "conversation:updated", &data);
-            }
+            self.tell_opened(id, &loaded);
         }
         Ok(Opened { id, loaded, is_new })
+    }
+
+    /// Tells all inboxes of a conversation that is new.
+    pub(super) fn tell_opened(&self, id: Uuid, loaded: &Loaded) {
+        let data = json!({
+            "conversationId": id, "lastSeq": loaded.head, "readSeq": 0, "unread": 0,
+            "preview": null,
+        });
+        for member in &loaded.members {
+            let inbox = Channel::User(member.user_id);
+            self.fanout.publish_ephemeral(inbox, "conversation:updated", &data);
+        }
     }
 
     /// A conversation of the caller; any other is `NotFound`.
@@ -110,16 +124,10 @@ impl Chat {
     /// Sends a message; the answer comes after the commit, and is the same for ever for the same
     /// client id.
     pub async fn send(&self, caller: &Caller, id: Uuid, draft: Draft) -> Result<Told> {
-        let kind = parse_sendable(&draft.kind, &draft.content)?;
-        if let Some(reply_to) = draft.reply_to {
-            let mut conn = self.pool.get().await?;
-            if !conversations::is_member(&mut conn, id, caller.user_id).await? {
-                return Err(Refusal::NotFound("conversation").into());
-            }
-            if !messages::belongs(&mut conn, id, reply_to).await? {
-                let problem = "must be a message of this conversation";
-                return Err(Refusal::field("replyTo", problem).into());
-            }
+        let has_booking = draft.booking_id.is_some();
+        let kind = parse_sendable(&draft.kind, &draft.content, has_booking)?;
+        if draft.reply_to.is_some() || has_booking {
+            self.check_links(caller, id, &draft).await?;
         }
         let send = Send {
             sender_id: Some(caller.user_id),
@@ -128,10 +136,71 @@ impl Chat {
             content: draft.content,
             attachments: Value::Array(Vec::new()),
             reply_to: draft.reply_to,
-            booking_id: None,
+            booking_id: draft.booking_id,
             system_event: None,
         };
         self.conversations.ask(id, send).await
+    }
+
+    /// What a message points at must be of this conversation.
+    async fn check_links(&self, caller: &Caller, id: Uuid, draft: &Draft) -> Result<()> {
+        let mut conn = self.pool.get().await?;
+        let found = conversations::load(&mut conn, id).await?;
+        let found = found.filter(|loaded| loaded.member(caller.user_id).is_some());
+        let found = found.ok_or(Refusal::NotFound("conversation"))?;
+        if let Some(reply_to) = draft.reply_to
+            && !messages::belongs(&mut conn, id, reply_to).await?
+        {
+            let problem = "must be a message of this conversation";
+            return Err(Refusal::field("replyTo", problem).into());
+        }
+        if let Some(booking_id) = draft.booking_id {
+            let booking = bookings::find(&mut conn, booking_id).await?;
+            let is_of_all = booking.is_some_and(|b| {
+                let sides = [b.seeker_id, b.practitioner_user_id];
+                b.is_told() && found.members.iter().all(|m| sides.contains(&m.user_id))
+            });
+            if !is_of_all {
+                let problem = "must be a booking of everybody in this conversation";
+                return Err(Refusal::field("bookingId", problem).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Other words in the caller's own message, for a day after it was written.
+    pub async fn edit(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        message_id: Uuid,
+        content: String,
+    ) -> Result<Told> {
+        let done = self.alter(caller, id, Change::Edit { message_id, content }).await?;
+        message_of(done)
+    }
+
+    /// Takes a message away: the caller's own, or anybody's in a group of which they are admin.
+    pub async fn delete(&self, caller: &Caller, id: Uuid, message_id: Uuid) -> Result<Told> {
+        message_of(self.alter(caller, id, Change::Delete { message_id }).await?)
+    }
+
+    /// Gives a reaction to a message, or takes it back.
+    pub async fn react(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        message_id: Uuid,
+        emoji: String,
+        give: bool,
+    ) -> Result<Told> {
+        check_emoji(&emoji)?;
+        message_of(self.alter(caller, id, Change::React { message_id, emoji, give }).await?)
+    }
+
+    pub(super) async fn alter(&self, caller: &Caller, id: Uuid, change: Change) -> Result<Done> {
+        let alter = Alter { actor_id: caller.user_id, change };
+        Ok(*self.conversations.ask(id, alter).await?)
     }
 
     /// Messages of a conversation of the caller.

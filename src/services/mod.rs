@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod chat;
 pub mod demo;
 pub mod external_calendars;
+pub mod groups;
 pub mod inbox;
 pub mod invites;
 pub mod practices;
