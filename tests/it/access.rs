@@ -20,6 +20,7 @@ struct Town {
     hold: String,
     block: String,
     conversation: String,
+    message: String,
     device: String,
     notification: String,
 }
@@ -46,7 +47,7 @@ impl Town {
         let conversation = id_of(&seeker.post(&hub, "/v1/conversations", open).await.data(201));
         let path = format!("/v1/conversations/{conversation}/messages");
         let text = json!({ "clientId": Uuid::new_v4(), "content": "between us" });
-        seeker.post(&hub, &path, text).await.data(201);
+        let message = id_of(&seeker.post(&hub, &path, text).await.data(201));
         let fcm = json!({ "fcm": { "token": "t".repeat(100) } });
         let device = id_of(&owner.post(&hub, "/v1/notifications/devices", fcm).await.data(201));
         let inbox = owner.get(&hub, "/v1/notifications").await.data(200);
@@ -62,6 +63,7 @@ impl Town {
             hold,
             block,
             conversation,
+            message,
             device,
             notification,
         }
@@ -77,6 +79,9 @@ impl Town {
     fn hidden(&self) -> Vec<(&'static str, String, Value)> {
         let (booking, conversation) = (&self.booking, &self.conversation);
         let message = json!({ "clientId": Uuid::new_v4(), "content": "let me in" });
+        let chat = format!("/v1/conversations/{conversation}");
+        let theirs = format!("{chat}/messages/{}", self.message);
+        let member = format!("{chat}/members/{}", self.seeker.id);
         vec![
             ("GET", format!("/v1/bookings/{booking}"), json!({})),
             ("GET", format!("/v1/bookings/{booking}/events"), json!({})),
@@ -92,6 +97,15 @@ impl Town {
             ("GET", format!("/v1/conversations/{conversation}/messages"), json!({})),
             ("POST", format!("/v1/conversations/{conversation}/messages"), message),
             ("POST", format!("/v1/conversations/{conversation}/read"), json!({ "seq": 1 })),
+            ("PUT", theirs.clone(), json!({ "content": "spoilt" })),
+            ("DELETE", theirs.clone(), json!({})),
+            ("PUT", format!("{theirs}/reactions/%F0%9F%91%8D"), json!({})),
+            ("DELETE", format!("{theirs}/reactions/%F0%9F%91%8D"), json!({})),
+            ("PUT", chat.clone(), json!({ "title": "mine now" })),
+            ("GET", format!("{chat}/members"), json!({})),
+            ("POST", format!("{chat}/members"), json!({ "userIds": [self.seeker.id] })),
+            ("PUT", member.clone(), json!({ "role": "owner" })),
+            ("DELETE", member, json!({})),
             ("POST", "/v1/notifications/read".into(), json!({ "upTo": self.notification })),
             (
                 "POST",
@@ -286,6 +300,20 @@ async fn sockets_keep_the_same_walls() {
             ("message:history", json!({ "conversationId": conversation, "limit": 10 })),
             ("message:received", of(1)),
             ("message:read", of(1)),
+            (
+                "message:edit",
+                json!({ "conversationId": conversation, "messageId": town.message,
+                    "content": "spoilt" }),
+            ),
+            (
+                "message:delete",
+                json!({ "conversationId": conversation, "messageId": town.message }),
+            ),
+            (
+                "message:react",
+                json!({ "conversationId": conversation, "messageId": town.message,
+                    "emoji": "👍" }),
+            ),
             ("typing:start", json!({ "conversationId": conversation })),
             ("typing:stop", json!({ "conversationId": conversation })),
             ("hold:release", json!({ "holdId": town.hold })),

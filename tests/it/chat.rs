@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::support::{Person, Socket, TestHub};
 
-/// Two people and their conversation.
+/// A seeker, a practitioner, and their conversation.
 pub struct Pair {
     pub id: String,
     pub a: Person,
@@ -17,7 +17,7 @@ pub struct Pair {
 
 impl Pair {
     pub async fn of(hub: &TestHub) -> Self {
-        let (a, b) = (hub.seeker().await, hub.seeker().await);
+        let (a, b) = (hub.seeker().await, hub.register("practitioner").await);
         let chat = a.post(hub, "/v1/conversations", json!({ "userId": b.id })).await.data(201);
         Self { id: chat["id"].as_str().unwrap().to_owned(), a, b }
     }
@@ -56,7 +56,7 @@ impl Pair {
 #[tokio::test]
 async fn a_pair_has_one_conversation() {
     let hub = TestHub::start().await;
-    let (a, b, c) = (hub.seeker().await, hub.seeker().await, hub.seeker().await);
+    let (a, b, c) = (hub.admin().await, hub.seeker().await, hub.admin().await);
     let with = |p: &Person| json!({ "userId": p.id });
     let first = a.post(&hub, "/v1/conversations", with(&b)).await.data(201);
     let again = a.post(&hub, "/v1/conversations", with(&b)).await.data(200);
@@ -316,6 +316,8 @@ async fn a_message_must_be_in_order() {
         (json!({ "clientId": id, "content": "x", "type": "system" }), "type"),
         (json!({ "clientId": id, "content": "x", "type": "hologram" }), "type"),
         (json!({ "clientId": id, "content": "x", "seq": 1 }), "seq"),
+        (json!({ "clientId": id, "content": "x", "bookingId": id }), "bookingId"),
+        (json!({ "clientId": id, "type": "booking" }), "bookingId"),
     ] {
         pair.a.post(&hub, &pair.path(), body.clone()).await.names(field);
         let mut socket = Socket::open(&hub, &pair.a).await;

@@ -48,6 +48,18 @@ impl World {
         Self { hub, practice, people, ids }
     }
 
+    fn chat_bodies(&self) -> Vec<Value> {
+        vec![
+            json!({ "kind": "group", "title": "t", "memberIds": [self.ids[7]] }),
+            json!({ "title": "t" }),
+            json!({ "userIds": [self.ids[7]] }),
+            json!({ "role": "admin" }),
+            json!({ "readReceipts": true }),
+            json!({ "content": "c" }),
+            json!({ "clientId": Uuid::new_v4(), "type": "booking", "bookingId": self.ids[2] }),
+        ]
+    }
+
     /// Bodies that fit some route, to be spoilt.
     pub fn valid_bodies(&self) -> Vec<Value> {
         let slot = self.practice.slot(20);
@@ -58,7 +70,7 @@ impl World {
             "travel": [{ "from": "2027-02-01", "to": "2027-02-03", "timeZone": "Pacific/Apia" }],
             "holidays": { "country": "IN", "region": "TN", "except": ["2027-01-26"] } });
         let weekly_lunch = json!({ "every": "week", "interval": 1, "until": "2027-12-31" });
-        vec![
+        let others = vec![
             json!({ "email": "f@example.in", "password": "long enough", "firstName": "F",
                 "lastName": "Z", "phone": "+919812345678", "userType": "seeker" }),
             json!({ "email": "f@example.in", "password": "long enough" }),
@@ -103,7 +115,8 @@ impl World {
             json!({ "webPush": { "endpoint": "https://push.example.net/x",
                 "expirationTime": null, "keys": { "p256dh": "x", "auth": "y" } } }),
             json!({}),
-        ]
+        ];
+        [others, self.chat_bodies()].concat()
     }
 
     pub fn valid_commands(&self) -> Vec<(&'static str, Value)> {
@@ -138,7 +151,16 @@ impl World {
             ("booking:cancel", json!({ "bookingId": self.ids[2], "reason": "r" })),
             ("notification:read", json!({ "notificationId": self.ids[5] })),
             ("notification:received", json!({ "upTo": self.ids[5] })),
-            ("message:edit", json!({})),
+            (
+                "message:edit",
+                json!({ "conversationId": conversation, "messageId": self.ids[2], "content": "c" }),
+            ),
+            ("message:delete", json!({ "conversationId": conversation, "messageId": self.ids[2] })),
+            (
+                "message:react",
+                json!({ "conversationId": conversation, "messageId": self.ids[2],
+                "emoji": "👍", "remove": true }),
+            ),
             ("", json!({})),
         ]
     }

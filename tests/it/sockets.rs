@@ -237,7 +237,7 @@ async fn fragments_are_put_together_up_to_the_limit() {
 #[tokio::test]
 async fn a_ping_tells_the_heads() {
     let hub = TestHub::start().await;
-    let (a, b) = (hub.seeker().await, hub.seeker().await);
+    let (a, b) = (hub.seeker().await, hub.register("practitioner").await);
     let chat = a.post(&hub, "/v1/conversations", json!({ "userId": b.id })).await.data(201);
     let path = format!("/v1/conversations/{}/messages", chat["id"].as_str().unwrap());
     let channel = format!("conversation:{}", chat["id"].as_str().unwrap());
@@ -376,7 +376,8 @@ async fn a_hub_that_stops_says_goodbye() {
 #[tokio::test]
 async fn channels_of_others_are_not_there() {
     let hub = TestHub::start().await;
-    let (a, b, stranger) = (hub.seeker().await, hub.seeker().await, hub.seeker().await);
+    let (a, b, stranger) =
+        (hub.seeker().await, hub.register("practitioner").await, hub.seeker().await);
     let chat = a.post(&hub, "/v1/conversations", json!({ "userId": b.id })).await.data(201);
     let mut socket = Socket::open(&hub, &stranger).await;
     let nowhere = uuid::Uuid::new_v4();
