@@ -19,7 +19,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("actors", &["domain", "models", "bus", "counters"]),
     ("services", &["domain", "models", "actors", "bus", "push", "outbound", "counters"]),
     ("http", &["domain", "models", "actors", "services", "bus", "push", "counters"]),
-    ("jobs", &["domain", "models", "actors", "services", "bus", "push", "outbound"]),
+    ("jobs", &["domain", "models", "actors", "services", "bus", "push", "outbound", "counters"]),
     ("config", &["domain"]),
     (
         "app",

@@ -119,6 +119,8 @@ async fn what_was_taken_away_leaves_its_place() {
     let hub = TestHub::start_with(|c| c.push.window = std::time::Duration::from_secs(300)).await;
     let pair = Pair::of(&hub).await;
     let mut watcher = pair.follow(&hub, &pair.b).await;
+    let device = json!({ "fcm": { "token": "t".repeat(100) } });
+    pair.b.post(&hub, "/v1/notifications/devices", device).await.data(201);
     let secret = pair.post(&hub, &pair.a, "a secret").await;
     let reply =
         json!({ "clientId": uuid::Uuid::new_v4(), "content": "what?", "replyTo": secret["id"] });

@@ -45,6 +45,13 @@ impl Group {
         socket
     }
 
+    /// Pushes are for those who have a device.
+    async fn gets_pushes(hub: &TestHub, person: &Person) {
+        let token = person.id.repeat(4);
+        let device = json!({ "fcm": { "token": token } });
+        person.post(hub, "/v1/notifications/devices", device).await.data(201);
+    }
+
     async fn say(&self, hub: &TestHub, who: &Person, content: &str) -> Value {
         let body = json!({ "clientId": Uuid::new_v4(), "content": content });
         who.post(hub, &self.path("/messages"), body).await.data(201)
@@ -216,6 +223,7 @@ async fn a_pair_takes_nobody_in_and_lets_nobody_go() {
 async fn is_silent_after_removal(hub: &TestHub, at: &TestHub) {
     let group = Group::of(hub).await;
     let [stays, out] = &group.members;
+    Group::gets_pushes(hub, out).await;
     let mut socket = group.follow(at, out).await;
     let mut witness = group.follow(at, stays).await;
     group.say(hub, &group.owner, "before").await;
@@ -288,6 +296,9 @@ async fn a_node_that_was_told_nothing_finds_out() {
     new.post(&hub, "/v1/conversations", pair).await.data(201);
     let add = json!({ "userIds": [new.id] });
     group.owner.post(&hub, &group.path("/members"), add).await.data(200);
+    for person in [&group.owner, first, second, &new] {
+        Group::gets_pushes(&hub, person).await;
+    }
     assert_eq!(group.say(&other, &new, "three").await["seq"], 4);
     // Who is in now is who gets pushes, and nobody else.
     let to = format!(
