@@ -119,7 +119,7 @@ async fn who_may_write_to_whom() {
 async fn members_come_and_go() {
     let hub = TestHub::start().await;
     let group = Group::of(&hub).await;
-    let [first, second] = &group.members;
+    let [first, _] = &group.members;
     let mut watcher = group.follow(&hub, first).await;
     group.say(&hub, &group.owner, "Welcome").await;
     watcher.event("message:new").await;
