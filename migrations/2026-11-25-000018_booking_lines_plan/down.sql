@@ -1,0 +1,1 @@
+ALTER FUNCTION note_booking_lines() RESET enable_seqscan;
