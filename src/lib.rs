@@ -3,7 +3,7 @@
 //! The floors, from the ground up; each knows only the ones before it (`tests/it/architecture.rs`
 //! reads the `use` lines and fails when one looks up): `domain`, `models`, `actors`, `services`,
 //! then `http` and `jobs`. All but `domain` may count what they do (`counters`). Ports to the outside
-//! (`outbound`, `push`, `bus`, `postgres`) stand beside them.
+//! (`outbound`, `push`, `bus`, `postgres`, `storage`) stand beside them.
 
 pub mod actors;
 pub mod app;
@@ -18,3 +18,4 @@ pub mod outbound;
 pub mod postgres;
 pub mod push;
 pub mod services;
+pub mod storage;

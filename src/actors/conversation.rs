@@ -219,6 +219,8 @@ pub struct Send {
     pub kind: MessageType,
     pub content: String,
     pub attachments: Value,
+    /// The files in `attachments`.
+    pub files: Vec<Uuid>,
     pub reply_to: Option<Uuid>,
     pub booking_id: Option<Uuid>,
     /// Of a line of the platform: what happened.
@@ -262,6 +264,7 @@ async fn write(
             Some(new) => match committer.submit(new).await? {
                 Outcome::Stored(stored) => return Ok((stored, known)),
                 Outcome::Gone => return Err(Refusal::NotFound("conversation").into()),
+                Outcome::Refused(refusal) => return Err(refusal.into()),
                 Outcome::Stale => {}
             },
             None if looked => return Err(Refusal::NotFound("conversation").into()),
@@ -289,6 +292,7 @@ fn prepare(id: Uuid, known: &Loaded, send: &Send) -> Option<NewMessage> {
         kind: send.kind.as_str(),
         content: send.content.clone(),
         attachments: send.attachments.clone(),
+        files: send.files.clone(),
         reply_to: send.reply_to,
         booking_id: send.booking_id,
         system_event: send.system_event,

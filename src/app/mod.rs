@@ -1,6 +1,7 @@
 //! Puts the hub together: database, bus, actors, services, server, jobs. Started by `main` and, in
 //! the same way, by every test.
 
+mod background;
 mod bus;
 mod database;
 mod keys;
@@ -30,17 +31,14 @@ use crate::actors::presence::PresenceBook;
 use crate::bus::RedisFault;
 use crate::config::{Config, ConfigError};
 use crate::http::operations::Readiness;
-use crate::jobs::announce::Announcer;
-use crate::jobs::deliver::Deliverer;
-use crate::jobs::import::Importer;
-use crate::jobs::remind::Reminder;
-use crate::jobs::{announce, deliver, heads, import, presence, remind, revoke, sweep};
 use crate::models::calendar_commit::CommitRules;
 use crate::models::migrations::MigrationFault;
 use crate::models::pool::{Pool, PoolFault};
-use crate::outbound::{EndpointPolicy, FeedReader};
+use crate::outbound::EndpointPolicy;
 use crate::postgres;
 use crate::push::{Push, SetupError};
+use crate::services::archive::Archive;
+use crate::services::attachments::Attachments;
 use crate::services::auth::{Auth, Passwords, TokenRules};
 use crate::services::bookings::Bookings;
 use crate::services::catalogue::Catalogue;
@@ -52,8 +50,10 @@ use crate::services::invites::Invites;
 use crate::services::practices::Practices;
 use crate::services::preferences::NotificationPreferences;
 use crate::services::reviews::Reviews;
+use crate::services::safety::Safety;
 use crate::services::users::Users;
 use crate::services::waitlist::Waitlist;
+use crate::storage::{Storage, StorageFault};
 
 /// Why the hub does not start. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,8 @@ pub enum StartError {
     Redis(#[from] RedisFault),
     #[error("{variable}: {0}", variable = settings::variable_of(.0))]
     Push(#[from] SetupError),
+    #[error("STORAGE_URL: {0}")]
+    Storage(#[from] StorageFault),
     #[error("{what}: {cause}")]
     Io {
         /// What was tried.
@@ -104,6 +106,9 @@ pub struct Services {
     pub bookings: web::Data<Bookings>,
     pub waitlist: web::Data<Waitlist>,
     pub chat: web::Data<Chat>,
+    pub attachments: web::Data<Attachments>,
+    pub archive: web::Data<Archive>,
+    pub safety: web::Data<Safety>,
     pub inbox: web::Data<Inbox>,
     pub preferences: web::Data<NotificationPreferences>,
     pub reviews: web::Data<Reviews>,
@@ -138,6 +143,7 @@ struct World {
     presence: PresenceBook,
     passwords: Passwords,
     push: Arc<Push>,
+    storage: Storage,
     endpoints: EndpointPolicy,
     /// Where calendars that are imported may lie.
     feeds: EndpointPolicy,
@@ -172,7 +178,7 @@ impl Hub {
         let metrics = metrics.map(|at| metrics::start(at, world.pool.clone())).transpose()?;
         metrics::keep_tidy();
         let (stop_jobs, stop) = watch::channel(false);
-        let jobs = start_jobs(config, &world, &stop)?;
+        let jobs = background::start(config, &world, &services, &stop)?;
         let World { pool, passwords, fanout, .. } = world;
         let (metrics_server, metrics) = metrics.unzip();
         Ok(Self {
@@ -234,43 +240,6 @@ impl Hub {
     }
 }
 
-/// Starts all work that no request waits for.
-fn start_jobs(
-    config: &Config,
-    world: &World,
-    stop: &watch::Receiver<bool>,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let deliverer = Deliverer {
-        pool: world.pool.clone(),
-        push: world.push.clone(),
-        endpoints: world.endpoints,
-    };
-    let importer = Importer {
-        pool: world.pool.clone(),
-        calendars: world.calendars.clone(),
-        reader: Arc::new(FeedReader::new(world.feeds).map_err(|_| SetupError::HttpClient)?),
-        sources: world.feeds,
-        every: config.import.every,
-    };
-    let reminder = Reminder {
-        pool: world.pool.clone(),
-        fanout: world.fanout.clone(),
-        push_window: config.push.window,
-    };
-    let announcer =
-        Announcer { pool: world.pool.clone(), conversations: world.conversations.clone() };
-    Ok(vec![
-        tokio::spawn(announce::run(announcer, stop.clone())),
-        tokio::spawn(remind::run(reminder, stop.clone())),
-        tokio::spawn(presence::run(world.presence.clone(), stop.clone())),
-        tokio::spawn(deliver::run(deliverer, stop.clone())),
-        tokio::spawn(import::run(importer, stop.clone())),
-        tokio::spawn(revoke::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
-        tokio::spawn(heads::run(world.pool.clone(), world.fanout.clone(), stop.clone())),
-        tokio::spawn(sweep::run(world.pool.clone(), world.calendars.clone(), stop.clone())),
-    ])
-}
-
 impl World {
     async fn build(config: &Config, pool: Pool, threads: &[Arbiter]) -> Result<Self, StartError> {
         let (fanout, listeners) = bus::connect(config)?;
@@ -303,6 +272,7 @@ impl World {
             .map_err(|e| StartError::Passwords(Error::Fault(e.to_string())))?
             .map_err(StartError::Passwords)?;
         let push = Arc::new(settings::push(config)?);
+        let storage = settings::storage(config).await?;
         let endpoints = settings::policy(config.push.allow_private_endpoints);
         let feeds = settings::policy(config.import.allow_private);
         Ok(Self {
@@ -313,6 +283,7 @@ impl World {
             presence,
             passwords,
             push,
+            storage,
             endpoints,
             feeds,
             listeners,
@@ -345,6 +316,9 @@ impl World {
             bookings: web::Data::new(bookings),
             waitlist: web::Data::new(Waitlist::new(pool(), self.calendars.clone())),
             chat: web::Data::new(chat),
+            attachments: web::Data::new(Attachments::new(pool(), self.storage.clone())),
+            archive: web::Data::new(Archive::new(pool(), config.storage.kept)),
+            safety: web::Data::new(Safety::new(pool())),
             inbox: web::Data::new(inbox),
             preferences: web::Data::new(NotificationPreferences::new(pool())),
             reviews: web::Data::new(reviews),

@@ -9,6 +9,7 @@ use crate::bus::RedisBus;
 use crate::config::{Config, ConfigError};
 use crate::outbound::EndpointPolicy;
 use crate::push::{Fcm, FcmConfig, Push, SetupError, VapidKeys, WebPush, WebPushConfig};
+use crate::storage::{Place, Storage};
 
 /// For one request to a push service, and for fetching an access token.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -17,6 +18,7 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 /// `Config::from_env` can not see, since only those who use a value know it.
 pub fn check(config: &Config) -> Result<(), StartError> {
     keys::check(config)?;
+    place(config)?;
     if let Some(url) = &config.redis_url {
         let allowed = "a URL such as redis://localhost:6379";
         RedisBus::check(url.expose_secret()).map_err(|_| ConfigError::new("REDIS_URL", allowed))?;
@@ -31,6 +33,32 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 /// The push senders that are configured.
 pub(super) fn push(config: &Config) -> Result<Push, StartError> {
     senders(config, &keys::vapid_private_key(config)?)
+}
+
+/// Where files of users lie.
+fn place(config: &Config) -> Result<Place, StartError> {
+    let storage = &config.storage;
+    let default = || Place::Directory(config.database.data_dir.join("attachments"));
+    let allowed = "file:///directory or s3://bucket/prefix";
+    let parsed = storage.url.as_deref().map(Place::parse);
+    let mut place = match parsed {
+        None => default(),
+        Some(place) => place.ok_or_else(|| ConfigError::new("STORAGE_URL", allowed))?,
+    };
+    if let Place::Bucket(bucket) = &mut place {
+        bucket.region.clone_from(&storage.s3_region);
+        bucket.endpoint.clone_from(&storage.s3_endpoint);
+        let keys = storage.s3_access_key_id.clone().zip(storage.s3_secret_access_key.clone());
+        bucket.keys = keys;
+    }
+    Ok(place)
+}
+
+/// The store of files, which was written to and read from.
+pub(super) async fn storage(config: &Config) -> Result<Storage, StartError> {
+    let storage = Storage::open(&place(config)?)?;
+    storage.check().await?;
+    Ok(storage)
 }
 
 /// Where addresses that users name may lie.

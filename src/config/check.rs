@@ -28,6 +28,20 @@ fn is_origin(text: &str) -> bool {
     }
 }
 
+/// The address of a service that the operator names: http or https, with nothing after the host.
+pub(super) fn endpoint(name: &str, text: Option<String>) -> Result<Option<String>, ConfigError> {
+    let is_good = |text: &String| {
+        let url = Url::parse(text).ok();
+        url.is_some_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none()
+        })
+    };
+    if text.as_ref().is_none_or(is_good) {
+        return Ok(text.map(|text| text.trim_end_matches('/').to_owned()));
+    }
+    Err(ConfigError::new(name, "a URL such as https://minio.example.in:9000, without a path"))
+}
+
 /// Directives of tracing: `info` unless given. A single word that is no level would be taken for
 /// the name of a module, and everything else would fall silent.
 pub(super) fn log_level(text: Option<String>) -> Result<String, ConfigError> {

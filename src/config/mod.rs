@@ -25,6 +25,7 @@ pub struct Config {
     pub import: ImportConfig,
     pub sockets: SocketConfig,
     pub push: PushConfig,
+    pub storage: StorageConfig,
     pub log: LogConfig,
 }
 
@@ -123,6 +124,22 @@ pub struct PushConfig {
     pub fcm_base_url: Option<String>,
 }
 
+/// Where files of users lie, and how long messages are kept.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// A `file://` or `s3://` URL. None: `attachments` in the data directory, which no other node
+    /// sees.
+    pub url: Option<String>,
+    pub s3_region: String,
+    /// Of a service that is not Amazon's.
+    pub s3_endpoint: Option<String>,
+    /// None: as the machine's role has them.
+    pub s3_access_key_id: Option<String>,
+    pub s3_secret_access_key: Option<SecretString>,
+    /// How long messages are kept; None: for ever.
+    pub kept: Option<Duration>,
+}
+
 /// What the log looks like.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
@@ -160,6 +177,7 @@ impl Config {
                 drain: env.seconds("DRAIN_WINDOW_SECONDS", 25, 0..=300)?,
             },
             push: PushConfig::from_env(env)?,
+            storage: StorageConfig::from_env(env)?,
             log: LogConfig {
                 json: env.choice("LOG_FORMAT", "text", &["text", "json"])? == "json",
                 filter: check::log_level(env.text("LOG_LEVEL"))?,
@@ -249,6 +267,33 @@ impl PushConfig {
             fcm_project: env.text("FCM_PROJECT"),
             fcm_base_url: env.text("FCM_BASE_URL"),
         })
+    }
+}
+
+impl StorageConfig {
+    fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let config = Self {
+            url: env.text("STORAGE_URL"),
+            s3_region: env.text("STORAGE_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
+            s3_endpoint: check::endpoint("STORAGE_ENDPOINT", env.text("STORAGE_ENDPOINT"))?,
+            s3_access_key_id: env.text("STORAGE_ACCESS_KEY_ID"),
+            s3_secret_access_key: env.secret("STORAGE_SECRET_ACCESS_KEY"),
+            kept: match env.number("CHAT_RETENTION_DAYS", 0, 0..=36_500)? {
+                0 => None,
+                days => Some(Duration::from_secs(days * 86_400)),
+            },
+        };
+        match (&config.s3_access_key_id, &config.s3_secret_access_key) {
+            (Some(_), None) => Err(ConfigError::new(
+                "STORAGE_SECRET_ACCESS_KEY",
+                "set together with STORAGE_ACCESS_KEY_ID",
+            )),
+            (None, Some(_)) => Err(ConfigError::new(
+                "STORAGE_ACCESS_KEY_ID",
+                "set together with STORAGE_SECRET_ACCESS_KEY",
+            )),
+            _ => Ok(config),
+        }
     }
 }
 

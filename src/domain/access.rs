@@ -64,6 +64,8 @@ pub enum Action {
     PracticeCreate,
     /// Change the platform's catalogue of services.
     CatalogueUpdate,
+    /// See what users reported, with its evidence, and resolve it.
+    ReportHandle,
 }
 
 impl Action {
@@ -81,6 +83,7 @@ impl Action {
             Self::ConversationUse => "conversation:use",
             Self::PracticeCreate => "practice:create",
             Self::CatalogueUpdate => "catalogue:update",
+            Self::ReportHandle => "report:handle",
         }
     }
 }
@@ -147,6 +150,7 @@ const ADMIN: &[Permission] = &[
     line(Action::AvailabilityUpdate, Condition::None),
     line(Action::ProfileUpdate, Condition::Owner),
     line(Action::CatalogueUpdate, Condition::None),
+    line(Action::ReportHandle, Condition::None),
     line(Action::ReviewDelete, Condition::None),
     line(Action::ConversationCreate, Condition::None),
     line(Action::ConversationUse, Condition::Owner),

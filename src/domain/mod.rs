@@ -1,6 +1,7 @@
 //! Pure rules: no async, no I/O, no clock, no environment, no randomness. `now` is a parameter.
 
 pub mod access;
+pub mod attachment;
 pub mod availability;
 pub mod booking;
 pub mod busy;
@@ -22,6 +23,7 @@ pub mod rate;
 pub mod recurrence;
 pub mod refusal;
 pub mod repeat;
+pub mod report;
 pub mod review;
 pub mod rules;
 pub mod schedule;

@@ -49,6 +49,8 @@ pub enum Refusal {
     InvalidRefreshToken,
     /// The caller is known and may not do this.
     Forbidden,
+    /// One of the two blocks the other; which of them is not told.
+    Blocked,
     /// There is no such thing, or none that the caller may know of.
     NotFound(&'static str),
     /// No route has this path.

@@ -257,11 +257,14 @@ pub async fn history(
 pub struct NewMessage {
     /// The client's own id: the same one again gives the same answer for ever.
     client_id: Uuid,
-    /// `text`, unless given, or `booking`.
+    /// `text`, unless given, or `booking`; `image` and `file` need `attachments`.
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// 1 to 8,000 characters; a card needs none.
+    /// 1 to 8,000 characters; a card and files need none.
     content: Option<String>,
+    /// Files that the sender uploaded to the conversation, 1 to 10; each is sent once.
+    #[serde(default)]
+    attachments: Vec<Uuid>,
     /// A message of the same conversation.
     reply_to: Option<Uuid>,
     /// Of a card: a booking of everybody in the conversation.
@@ -275,6 +278,7 @@ impl NewMessage {
             client_id: self.client_id,
             kind: self.kind.unwrap_or_else(|| "text".to_owned()),
             content: self.content.unwrap_or_default(),
+            attachments: self.attachments,
             reply_to: self.reply_to,
             booking_id: self.booking_id,
         };

@@ -59,7 +59,7 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::TokenExpired
         | Refusal::InvalidCredentials
         | Refusal::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
-        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Forbidden | Refusal::Blocked => StatusCode::FORBIDDEN,
         Refusal::NotFound(_) | Refusal::NoSuchRoute | Refusal::UnknownOp => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -96,6 +96,7 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::InvalidCredentials => "invalid_credentials",
         Refusal::InvalidRefreshToken => "invalid_refresh_token",
         Refusal::Forbidden => "forbidden",
+        Refusal::Blocked => "blocked",
         Refusal::NotFound(_) => "not_found",
         Refusal::NoSuchRoute => "no_such_route",
         Refusal::MethodNotAllowed => "method_not_allowed",
@@ -138,6 +139,7 @@ pub fn message(error: &Error) -> String {
         Refusal::InvalidCredentials => "E-mail and password do not match.".to_owned(),
         Refusal::InvalidRefreshToken => "The refresh token is not valid; log in again.".to_owned(),
         Refusal::Forbidden => "You may not do this.".to_owned(),
+        Refusal::Blocked => "You can not reach this person.".to_owned(),
         Refusal::NotFound(what) => format!("There is no such {what}."),
         Refusal::NoSuchRoute => "There is nothing at this path.".to_owned(),
         Refusal::MethodNotAllowed => "This path does not take this method.".to_owned(),
@@ -200,6 +202,7 @@ pub fn details(error: &Error) -> Option<Value> {
         | Refusal::InvalidCredentials
         | Refusal::InvalidRefreshToken
         | Refusal::Forbidden
+        | Refusal::Blocked
         | Refusal::NotFound(_)
         | Refusal::NoSuchRoute
         | Refusal::MethodNotAllowed
@@ -235,6 +238,7 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::InvalidCredentials
         | Refusal::InvalidRefreshToken
         | Refusal::Forbidden
+        | Refusal::Blocked
         | Refusal::NotFound(_)
         | Refusal::NoSuchRoute
         | Refusal::MethodNotAllowed
@@ -287,6 +291,7 @@ pub fn codes() -> Vec<Error> {
         Refusal::InvalidCredentials,
         Refusal::InvalidRefreshToken,
         Refusal::Forbidden,
+        Refusal::Blocked,
         Refusal::NotFound("thing"),
         Refusal::NoSuchRoute,
         Refusal::MethodNotAllowed,

@@ -81,10 +81,7 @@ fn feed(req: &HttpRequest, text: String) -> HttpResponse {
     let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let etag = format!("\"{digest}\"");
     let known = req.headers().get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    let is_known = known.is_some_and(|list| {
-        let mut tags = list.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
-        tags.any(|tag| tag == etag || tag == "*")
-    });
+    let is_known = known.is_some_and(|list| has_tag(list, &etag));
     let mut answer = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer
         .insert_header((header::ETAG, etag))
@@ -93,6 +90,12 @@ fn feed(req: &HttpRequest, text: String) -> HttpResponse {
         return answer.finish();
     }
     answer.content_type("text/calendar; method=PUBLISH; charset=utf-8").body(text)
+}
+
+/// Whether an `If-None-Match` names `etag` (RFC 9110 §13.1.2).
+pub(super) fn has_tag(list: &str, etag: &str) -> bool {
+    let mut tags = list.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
+    tags.any(|tag| tag == etag || tag == "*")
 }
 
 /// A new secret address.

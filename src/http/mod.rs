@@ -1,5 +1,7 @@
 //! The HTTP floor: routes, extractors, the envelope, the upgrade to WebSocket.
 
+pub mod archive;
+pub mod attachments;
 pub mod auth;
 pub mod blocks;
 pub mod body;
@@ -29,6 +31,7 @@ pub mod preferences;
 pub mod query;
 pub mod rebooking;
 pub mod reviews;
+pub mod safety;
 pub mod sessions;
 pub mod users;
 pub mod waitlist;
@@ -114,6 +117,7 @@ routes! {
     "/v1/bookings/{id}/invite.ics" => { get invites::invite },
 
     "/v1/conversations" => { get conversations::list, post conversations::create },
+    "/v1/conversations/search" => { get archive::search },
     "/v1/conversations/{id}" => { get conversations::show, put groups::retitle },
     "/v1/conversations/{id}/members" => { get groups::members, post groups::add },
     "/v1/conversations/{id}/members/{userId}" => { put groups::set_role, delete groups::remove },
@@ -123,6 +127,18 @@ routes! {
         put messages::react, delete messages::unreact,
     },
     "/v1/conversations/{id}/read" => { post conversations::read },
+    "/v1/conversations/{id}/attachments" => { post attachments::upload },
+    "/v1/conversations/{id}/mute" => {
+        get safety::muted, put safety::mute, delete safety::unmute,
+    },
+    "/v1/conversations/{id}/export" => { get archive::export },
+    "/v1/users/{id}/block" => { post safety::block, delete safety::unblock },
+    "/v1/blocks" => { get safety::blocks },
+    "/v1/reports" => { get safety::reports, post safety::report },
+    "/v1/reports/{id}" => { get safety::show_report },
+    "/v1/reports/{id}/resolve" => { post safety::resolve },
+    "/v1/attachments/{id}" => { get attachments::show },
+    "/v1/attachments/{id}/thumbnail" => { get attachments::thumbnail },
 
     "/v1/notifications" => { get notifications::list },
     "/v1/notifications/read" => { post notifications::read },

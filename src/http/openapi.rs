@@ -10,9 +10,10 @@ use utoipa::{Modify, OpenApi};
 
 use super::error;
 use super::{
-    auth, blocks, bookings, calendars, catalogue, conversations, external_calendars, groups,
-    holidays, invites, messages, next_available, notifications, operations, practitioners,
-    preferences, rebooking, reviews, sessions, users, waitlist, ws,
+    archive, attachments, auth, blocks, bookings, calendars, catalogue, conversations,
+    external_calendars, groups, holidays, invites, messages, next_available, notifications,
+    operations, practitioners, preferences, rebooking, reviews, safety, sessions, users, waitlist,
+    ws,
 };
 
 #[derive(OpenApi)]
@@ -44,6 +45,10 @@ use super::{
         messages::edit, messages::delete, messages::react, messages::unreact,
         groups::retitle, groups::members, groups::add, groups::set_role, groups::remove,
         groups::settings, groups::set_settings,
+        attachments::upload, attachments::show, attachments::thumbnail,
+        archive::search, archive::export, safety::muted, safety::mute, safety::unmute,
+        safety::block, safety::unblock, safety::blocks,
+        safety::report, safety::reports, safety::show_report, safety::resolve,
         notifications::list, notifications::read, notifications::vapid_public_key,
         notifications::devices, notifications::register, notifications::forget,
         preferences::show, preferences::update,
@@ -64,6 +69,7 @@ const ONCE: &[&str] = &[
     "/v1/bookings/series",
     "/v1/waitlist",
     "/v1/reviews",
+    "/v1/reports",
     "/v1/conversations",
     "/v1/conversations/{id}/messages",
     "/v1/notifications/devices",

@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use crate::actors::conversation::{Conversations, Send};
 use crate::actors::error::{Error, Result};
-use crate::counters;
 use crate::domain::chat::{MessageType, booking_line};
 use crate::domain::refusal::Refusal;
 use crate::models::booking_lines::{self, BookingLine};
@@ -74,13 +73,13 @@ impl Announcer {
             kind: MessageType::System,
             content,
             attachments: json!([]),
+            files: Vec::new(),
             reply_to: None,
             booking_id: Some(line.booking_id),
             system_event: Some(event),
         };
-        counters::message_accepted();
         let said = self.conversations.ask(line.conversation_id, send).await;
-        match said.inspect_err(|_| counters::message_refused()) {
+        match said {
             // Gone with its conversation.
             Ok(_) | Err(Error::Refused(Refusal::NotFound(_))) => Ok(()),
             Err(e) => Err(e),

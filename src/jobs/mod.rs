@@ -10,6 +10,7 @@ pub mod presence;
 pub mod remind;
 pub mod revoke;
 pub mod sweep;
+pub mod tidy;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Conn;
 use super::messages::{self, Quote};
 use super::schema::{bookings, conversation_members, conversations, practitioners, users};
+use super::user_blocks;
 use crate::domain::chat::{MemberRole, Shown, Watermarks};
 
 /// The key that makes the conversation of a pair unique, whoever opens it.
@@ -347,6 +348,9 @@ pub async fn list(
 
 /// Whether two users share a conversation or a booking, which lets one see the other's presence.
 pub async fn are_acquainted(conn: &mut Conn, a: Uuid, b: Uuid) -> QueryResult<bool> {
+    if user_blocks::between(conn, a, b).await? {
+        return Ok(false);
+    }
     let (mine, theirs) =
         diesel::alias!(conversation_members as mine, conversation_members as theirs);
     let share: bool = diesel::select(diesel::dsl::exists(

@@ -4,22 +4,25 @@
 //! number of nodes; a conversation actor gives the order within its node. Row locks are taken in
 //! the order of the conversations' ids.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Conn;
+use super::attachments;
 use super::fixed::Fixed;
 use super::messages::{self, Message, Told};
 use super::outbox::{self, NewPush};
 use super::schema::messages as messages_table;
+use crate::domain::attachment;
 use crate::domain::notify;
+use crate::domain::refusal::Refusal;
 
 /// A message that is to be stored.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub struct NewMessage {
     pub kind: &'static str,
     pub content: String,
     pub attachments: Value,
+    /// The files in `attachments`: each is sent once.
+    pub files: Vec<Uuid>,
     pub reply_to: Option<Uuid>,
     pub booking_id: Option<Uuid>,
     /// Of a line of the platform: what happened.
@@ -60,6 +65,8 @@ pub enum Outcome {
     Stale,
     /// There is no such conversation any more.
     Gone,
+    /// Nothing was stored, and that is the sender's to know.
+    Refused(Refusal),
 }
 
 #[derive(Queryable)]
@@ -67,6 +74,7 @@ struct Head {
     id: Uuid,
     last_seq: i64,
     members_seq: i64,
+    blocked: bool,
 }
 
 type Key = (Uuid, Option<Uuid>, Uuid);
@@ -92,6 +100,7 @@ pub async fn commit(
             .collect();
         let mut known = find_known(conn, &wanted).await?;
         let fresh = first_of_each(&wanted, &known);
+        let (fresh, refused) = admit(conn, fresh, &heads).await?;
         let mut rows = Vec::with_capacity(fresh.len());
         for m in fresh {
             let head = heads.get_mut(&m.conversation_id).ok_or(diesel::result::Error::NotFound)?;
@@ -99,9 +108,10 @@ pub async fn commit(
             rows.push((m, head.last_seq));
         }
         let rows = insert(conn, &rows).await?;
+        bind_files(conn, &rows).await?;
         outbox::insert(conn, &pushes(&rows), push_window).await?;
         known.extend(stored(conn, rows).await?);
-        Ok(new.iter().map(|m| outcome(m, &heads, &mut known)).collect())
+        Ok(new.iter().map(|m| outcome(m, &heads, &refused, &mut known)).collect())
     })
     .await
 }
@@ -111,15 +121,53 @@ async fn lock_heads(conn: &mut Conn, new: &[NewMessage]) -> QueryResult<BTreeMap
     let mut ids: Vec<Uuid> = new.iter().map(|m| m.conversation_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let heads: Vec<Head> = Fixed::<_, _, (SqlUuid, BigInt, BigInt)>::new(
+    let heads: Vec<Head> = Fixed::<_, _, (SqlUuid, BigInt, BigInt, Bool)>::new(
         Lock,
-        "SELECT id, last_seq, members_seq FROM conversations WHERE id = ANY (",
+        "SELECT id, last_seq, members_seq, blocked FROM conversations WHERE id = ANY (",
         ids.into_sql::<Array<SqlUuid>>(),
         ") ORDER BY id FOR UPDATE",
     )
     .load(conn)
     .await?;
     Ok(heads.into_iter().map(|h| (h.id, h)).collect())
+}
+
+/// Which of `fresh` can be stored, and why the others can not: nobody writes to who does not want to
+/// hear of them, and a file is sent once.
+async fn admit<'a>(
+    conn: &mut Conn,
+    fresh: Vec<&'a NewMessage>,
+    heads: &BTreeMap<Uuid, Head>,
+) -> QueryResult<(Vec<&'a NewMessage>, HashMap<Key, Refusal>)> {
+    let wanted: Vec<Uuid> = fresh.iter().flat_map(|m| m.files.iter().copied()).collect();
+    let mut free: HashSet<Uuid> = match wanted.as_slice() {
+        [] => HashSet::new(),
+        wanted => attachments::lock_free(conn, wanted).await?.into_iter().collect(),
+    };
+    let (mut admitted, mut refused) = (Vec::with_capacity(fresh.len()), HashMap::new());
+    for m in fresh {
+        let blocked = heads.get(&m.conversation_id).is_some_and(|h| h.blocked);
+        if blocked && m.sender_id.is_some() {
+            refused.insert(key_of(m), Refusal::Blocked);
+        } else if !m.files.iter().all(|file| free.contains(file)) {
+            refused.insert(key_of(m), attachment::not_to_be_sent());
+        } else {
+            m.files.iter().for_each(|file| {
+                free.remove(file);
+            });
+            admitted.push(m);
+        }
+    }
+    Ok((admitted, refused))
+}
+
+async fn bind_files(conn: &mut Conn, rows: &[(&NewMessage, Message)]) -> QueryResult<()> {
+    let files = |(m, row): &(&NewMessage, Message)| {
+        let message = row.id;
+        m.files.iter().map(move |file| (*file, message)).collect::<Vec<_>>()
+    };
+    let pairs: Vec<(Uuid, Uuid)> = rows.iter().flat_map(files).collect();
+    if pairs.is_empty() { Ok(()) } else { attachments::bind(conn, &pairs).await }
 }
 
 /// The rows as they are told, with the quotes of replies.
@@ -297,8 +345,12 @@ fn pushes(rows: &[(&NewMessage, Message)]) -> Vec<NewPush> {
 fn outcome(
     m: &NewMessage,
     heads: &BTreeMap<Uuid, Head>,
+    refused: &HashMap<Key, Refusal>,
     known: &mut HashMap<Key, Stored>,
 ) -> Outcome {
+    if let Some(refusal) = refused.get(&key_of(m)) {
+        return Outcome::Refused(refusal.clone());
+    }
     match (heads.get(&m.conversation_id), known.get_mut(&key_of(m))) {
         (None, _) => Outcome::Gone,
         (Some(head), Some(stored)) if head.members_seq == m.members_seq => {

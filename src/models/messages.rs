@@ -235,6 +235,20 @@ pub async fn page(
     .await
 }
 
+/// Whether the sender sent a message with this id of theirs before.
+pub async fn is_known(
+    conn: &mut Conn,
+    conversation_id: Uuid,
+    sender_id: Uuid,
+    client_id: Uuid,
+) -> QueryResult<bool> {
+    let known = messages::table
+        .filter(messages::conversation_id.eq(conversation_id))
+        .filter(messages::sender_id.eq(sender_id))
+        .filter(messages::client_id.eq(client_id));
+    diesel::select(diesel::dsl::exists(known)).get_result(conn).await
+}
+
 /// Whether `message_id` is a message of the conversation.
 pub async fn belongs(
     conn: &mut Conn,

@@ -1,6 +1,7 @@
 //! Rows and queries. Functions take a connection and return a `QueryResult` or a named outcome;
 //! every SQL statement of the hub stands on this floor, and no decision that `domain` can make.
 
+pub mod attachments;
 pub mod audit;
 pub mod booking_lines;
 pub mod bookings;
@@ -20,9 +21,11 @@ pub mod heads;
 pub mod idempotency;
 pub mod invites;
 pub mod ledger;
+pub mod message_archive;
 pub mod message_commit;
 pub mod messages;
 pub mod migrations;
+pub mod mutes;
 pub mod notices;
 pub mod notifications;
 pub mod offer_rules;
@@ -32,9 +35,11 @@ pub mod pool;
 pub mod practitioners;
 pub mod preferences;
 pub mod reminders;
+pub mod reports;
 pub mod reviews;
 pub mod schema;
 pub mod sessions;
+pub mod user_blocks;
 pub mod user_events;
 pub mod users;
 pub mod violation;

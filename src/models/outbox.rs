@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
@@ -141,10 +141,16 @@ struct Due {
     preferences: Option<Value>,
     #[diesel(sql_type = Timestamptz)]
     now: jiff_diesel::Timestamp,
+    /// Of a conversation that its user muted, or written by somebody whom they block.
+    #[diesel(sql_type = Bool)]
+    unwanted: bool,
 }
 
 impl Due {
     fn decide(self) -> (Uuid, Push) {
+        if self.unwanted {
+            return (self.id, Push::Never);
+        }
         let category = Category::of(self.kind.as_deref().unwrap_or_default());
         let starts_at = self.starts_at.and_then(|text| text.parse().ok());
         let preferences = preferences::read(self.preferences);
@@ -159,7 +165,18 @@ pub async fn expand_due(conn: &mut Conn, limit: i64) -> QueryResult<usize> {
     conn.transaction(async |conn| {
         let due: Vec<Due> = diesel::sql_query(
             "SELECT o.id, o.payload ->> 'kind' AS kind, p.preferences,
-                    o.payload -> 'data' ->> 'startsAt' AS starts_at, statement_timestamp() AS now
+                    o.payload -> 'data' ->> 'startsAt' AS starts_at, statement_timestamp() AS now,
+                    EXISTS (
+                        SELECT 1 FROM conversation_members m
+                          LEFT JOIN messages x ON x.conversation_id = m.conversation_id
+                                              AND x.seq = o.topic_seq
+                         WHERE m.conversation_id =
+                                   CASE WHEN o.topic_seq IS NOT NULL THEN substr(o.topic, 14)::uuid END
+                           AND m.user_id = o.user_id
+                           AND (m.muted_until > statement_timestamp() OR EXISTS (
+                                SELECT 1 FROM user_blocks b
+                                 WHERE b.blocker_id = o.user_id AND b.blocked_id = x.sender_id))
+                    ) AS unwanted
                FROM outbox o LEFT JOIN notification_preferences p USING (user_id)
               WHERE o.state = 'waiting' AND o.not_before <= now()
               ORDER BY o.not_before LIMIT $1 FOR UPDATE OF o SKIP LOCKED",

@@ -1,6 +1,60 @@
 //! The tables as Diesel knows them; `tests/it/schema.rs` holds this file against a migrated database.
 
 diesel::table! {
+    attachments (id) {
+        id -> Uuid,
+        conversation_id -> Nullable<Uuid>,
+        uploader_id -> Nullable<Uuid>,
+        message_id -> Nullable<Uuid>,
+        content_type -> Varchar,
+        name -> Varchar,
+        bytes -> Int8,
+        width -> Nullable<Int4>,
+        height -> Nullable<Int4>,
+        sha256 -> Nullable<Bytea>,
+        doomed_at -> Nullable<Timestamptz>,
+        held_until -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    reports (id) {
+        id -> Uuid,
+        reporter_id -> Nullable<Uuid>,
+        user_id -> Nullable<Uuid>,
+        conversation_id -> Nullable<Uuid>,
+        message_id -> Nullable<Uuid>,
+        reason -> Varchar,
+        details -> Text,
+        evidence -> Jsonb,
+        status -> Varchar,
+        note -> Nullable<Text>,
+        resolved_by -> Nullable<Uuid>,
+        resolved_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    user_blocks (blocker_id, blocked_id) {
+        blocker_id -> Uuid,
+        blocked_id -> Uuid,
+        pair_key -> Varchar,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    upload_days (user_id, day) {
+        user_id -> Uuid,
+        day -> Date,
+        files -> Int4,
+        bytes -> Int8,
+    }
+}
+
+diesel::table! {
     audit_log (id) {
         id -> Uuid,
         event_type -> Varchar,
@@ -149,6 +203,7 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         members_seq -> Int8,
+        blocked -> Bool,
     }
 }
 
@@ -539,9 +594,17 @@ diesel::joinable!(devices -> users (user_id));
 diesel::joinable!(outbox -> users (user_id));
 diesel::joinable!(push_deliveries -> devices (device_id));
 diesel::joinable!(push_deliveries -> outbox (outbox_id));
+diesel::joinable!(attachments -> conversations (conversation_id));
+diesel::joinable!(attachments -> users (uploader_id));
+diesel::joinable!(attachments -> messages (message_id));
+diesel::joinable!(upload_days -> users (user_id));
 diesel::joinable!(idempotency_keys -> users (user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    attachments,
+    upload_days,
+    reports,
+    user_blocks,
     audit_log,
     blocked_times,
     booking_events,

@@ -15,6 +15,7 @@ use crate::models::Part;
 use crate::models::bookings::{self, Booking, BookingEvent, ListFilter};
 use crate::models::calendar_commit::{Command, Outcome};
 use crate::models::pool::Pool;
+use crate::models::user_blocks;
 
 /// What is to be held or booked.
 #[derive(Debug, Clone)]
@@ -80,6 +81,15 @@ impl Bookings {
         self.calendars.ask(wish.practitioner_id, wish.place(caller, hold)).await
     }
 
+    /// Who blocks, or is blocked, books nothing there; what is booked stays.
+    async fn refuse_blocked(&self, caller: &Caller, practitioner_id: Uuid) -> Result<()> {
+        let mut conn = self.pool.get().await?;
+        match user_blocks::with_practice(&mut conn, caller.user_id, practitioner_id).await? {
+            true => Err(Refusal::Blocked.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Books the same slot `count` times, every so many weeks by the practitioner's clock: all of
     /// them, or none and which of them clash.
     pub async fn book_series(
@@ -101,6 +111,7 @@ impl Bookings {
         problems.into_result()?;
         let every_weeks = weeks.unwrap_or(std::num::NonZeroU16::MIN);
         let practitioner_id = wish.practitioner_id;
+        self.refuse_blocked(caller, practitioner_id).await?;
         let series = PlaceSeries { first: wish.place(caller, false), count, every_weeks };
         self.calendars.ask(practitioner_id, series).await
     }
@@ -154,6 +165,7 @@ impl Bookings {
         check_notes(notes.as_deref())?;
         let hold = self.row(hold_id).await?.filter(|row| row.seeker_id == caller.user_id);
         let hold = hold.ok_or(Refusal::NotFound("hold"))?;
+        self.refuse_blocked(caller, hold.practitioner_id).await?;
         let seeker_id = caller.user_id;
         self.change(caller, &hold, Command::BookHold { hold_id, seeker_id, notes }).await
     }

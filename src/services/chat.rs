@@ -9,17 +9,18 @@ use super::auth::Caller;
 use crate::actors::conversation::{Conversations, Send, TypingChanged};
 use crate::actors::conversation_changes::{Alter, message_of};
 use crate::actors::conversation_receipts::{Acknowledge, Receipt};
-use crate::actors::error::Result;
+use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
 use crate::domain::access::{Role, may_write_to};
+use crate::domain::attachment;
 use crate::domain::channel::Channel;
-use crate::domain::chat::{check_emoji, parse_sendable};
+use crate::domain::chat::{MessageType, check_emoji, parse_sendable};
 use crate::domain::refusal::Refusal;
 use crate::models::conversation_changes::{Change, Done};
 use crate::models::conversations::{self, Advanced, Loaded, Summary};
 use crate::models::messages::{self, Quote, Range, Told};
 use crate::models::pool::Pool;
-use crate::models::{bookings, groups};
+use crate::models::{attachments, bookings, groups, user_blocks};
 
 /// A message that a member wants to send.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Draft {
     /// `text` or `booking`.
     pub kind: String,
     pub content: String,
+    /// Files that were uploaded to the conversation.
+    pub attachments: Vec<Uuid>,
     pub reply_to: Option<Uuid>,
     /// Of a card.
     pub booking_id: Option<Uuid>,
@@ -75,8 +78,13 @@ impl Chat {
             return Err(Refusal::Forbidden.into());
         }
         let (id, is_new) = conn
-            .transaction(async |conn| {
-                conversations::open_direct(conn, Uuid::now_v7(), me, other).await
+            .transaction::<_, Error, _>(async |conn| {
+                user_blocks::lock_pair(conn, me, other).await?;
+                let opened = conversations::open_direct(conn, Uuid::now_v7(), me, other).await?;
+                if opened.1 && user_blocks::between(conn, me, other).await? {
+                    return Err(Refusal::Blocked.into());
+                }
+                Ok(opened)
             })
             .await?;
         let loaded =
@@ -125,16 +133,22 @@ impl Chat {
     /// client id.
     pub async fn send(&self, caller: &Caller, id: Uuid, draft: Draft) -> Result<Told> {
         let has_booking = draft.booking_id.is_some();
-        let kind = parse_sendable(&draft.kind, &draft.content, has_booking)?;
+        let files = draft.attachments.len();
+        let kind = match attachment::parse_message(&draft.kind, &draft.content, files)? {
+            Some(kind) => kind,
+            None => parse_sendable(&draft.kind, &draft.content, has_booking)?,
+        };
         if draft.reply_to.is_some() || has_booking {
             self.check_links(caller, id, &draft).await?;
         }
+        let (files, attachments) = self.files_of(caller, id, kind, &draft).await?;
         let send = Send {
             sender_id: Some(caller.user_id),
             client_id: draft.client_id,
             kind,
             content: draft.content,
-            attachments: Value::Array(Vec::new()),
+            attachments,
+            files,
             reply_to: draft.reply_to,
             booking_id: draft.booking_id,
             system_event: None,
@@ -203,6 +217,38 @@ impl Chat {
         Ok(*self.conversations.ask(id, alter).await?)
     }
 
+    /// The files of a message, and what is told of them, in the order that the sender chose. A
+    /// message that is known has its files already.
+    async fn files_of(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        kind: MessageType,
+        draft: &Draft,
+    ) -> Result<(Vec<Uuid>, Value)> {
+        if draft.attachments.is_empty() {
+            return Ok((Vec::new(), json!([])));
+        }
+        let mut conn = self.pool.get().await?;
+        if messages::is_known(&mut conn, id, caller.user_id, draft.client_id).await? {
+            return Ok((Vec::new(), json!([])));
+        }
+        let wanted = &draft.attachments;
+        let found = attachments::unsent(&mut conn, id, caller.user_id, wanted).await?;
+        let mut told = Vec::with_capacity(wanted.len());
+        for (i, file) in wanted.iter().enumerate() {
+            let row = found.iter().find(|row| row.id == *file);
+            let again = wanted.iter().take(i).any(|earlier| earlier == file);
+            let row = row.filter(|_| !again).ok_or_else(attachment::not_to_be_sent)?;
+            if kind == MessageType::Image && row.width.is_none() {
+                let problem = "of an image must be pictures; send others as file";
+                return Err(Refusal::field("attachments", problem).into());
+            }
+            told.push(row.told());
+        }
+        Ok((wanted.clone(), Value::Array(told)))
+    }
+
     /// Messages of a conversation of the caller.
     pub async fn history(
         &self,
@@ -235,6 +281,13 @@ impl Chat {
 
     /// Tells the others that the caller types, or stopped.
     pub async fn typing(&self, caller: &Caller, id: Uuid, typing: bool) -> Result<()> {
+        let mut conn = self.pool.get().await?;
+        if user_blocks::in_conversation(&mut conn, id).await?
+            && conversations::is_member(&mut conn, id, caller.user_id).await?
+        {
+            return Err(Refusal::Blocked.into());
+        }
+        drop(conn);
         self.conversations.ask(id, TypingChanged { user_id: caller.user_id, typing }).await
     }
 }

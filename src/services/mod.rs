@@ -2,6 +2,8 @@
 //!
 //! Each service holds what it needs and nothing else; none reaches another through a common struct.
 
+pub mod archive;
+pub mod attachments;
 pub mod auth;
 pub mod bookings;
 pub mod catalogue;
@@ -14,6 +16,7 @@ pub mod invites;
 pub mod practices;
 pub mod preferences;
 pub mod reviews;
+pub mod safety;
 mod secrets;
 pub mod users;
 pub mod waitlist;

@@ -10,6 +10,7 @@ use crate::domain::access::{Action, Relation, allows};
 use crate::domain::refusal::{Problems, Refusal};
 use crate::domain::time::Interval;
 use crate::models::pool::Pool;
+use crate::models::user_blocks;
 use crate::models::waitlist::{self, Entry};
 
 /// Entries that one seeker may have waiting.
@@ -51,6 +52,11 @@ impl Waitlist {
         let problem = format!("must be at most {MAX_DAYS} days after from");
         problems.require(days <= MAX_DAYS, "to", &problem);
         problems.into_result()?;
+        let mut conn = self.pool.get().await?;
+        if user_blocks::with_practice(&mut conn, caller.user_id, practitioner_id).await? {
+            return Err(Refusal::Blocked.into());
+        }
+        drop(conn);
         let asker = Some(caller.user_id);
         let ask = GetSlots { service_id, minutes: None, range: time, asker, seats: 1 };
         if !self.calendars.ask(practitioner_id, ask).await?.starts.is_empty() {

@@ -106,6 +106,10 @@ impl Town {
             ("POST", format!("{chat}/members"), json!({ "userIds": [self.seeker.id] })),
             ("PUT", member.clone(), json!({ "role": "owner" })),
             ("DELETE", member, json!({})),
+            ("GET", format!("/v1/conversations/{conversation}/mute"), json!({})),
+            ("PUT", format!("/v1/conversations/{conversation}/mute"), json!({})),
+            ("DELETE", format!("/v1/conversations/{conversation}/mute"), json!({})),
+            ("GET", format!("/v1/conversations/{conversation}/export"), json!({})),
             ("POST", "/v1/notifications/read".into(), json!({ "upTo": self.notification })),
             (
                 "POST",

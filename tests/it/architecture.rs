@@ -15,9 +15,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("outbound", &["domain"]),
     ("push", &["domain", "outbound"]),
     ("postgres", &["domain"]),
+    ("storage", &[]),
     ("models", &["domain", "counters"]),
     ("actors", &["domain", "models", "bus", "counters"]),
-    ("services", &["domain", "models", "actors", "bus", "push", "outbound", "counters"]),
+    ("services", &["domain", "models", "actors", "bus", "push", "outbound", "storage", "counters"]),
     ("http", &["domain", "models", "actors", "services", "bus", "push", "counters"]),
     ("jobs", &["domain", "models", "actors", "services", "bus", "push", "outbound", "counters"]),
     ("config", &["domain"]),
@@ -25,7 +26,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "app",
         &[
             "domain", "models", "actors", "services", "http", "jobs", "config", "bus", "push",
-            "postgres", "outbound", "counters",
+            "postgres", "outbound", "storage", "counters",
         ],
     ),
 ];

@@ -78,6 +78,7 @@ fn a_wrong_value_is_named_with_what_is_allowed_and_not_shown() {
         ("JWT_SECRET", "31 bytes are one byte too few..", "at least 32 bytes"),
         ("ACCESS_TOKEN_TTL_SECONDS", "4", "5 to 86400"),
         ("REFRESH_TOKEN_TTL_SECONDS", "-1", "60 to 31536000"),
+        ("CHAT_RETENTION_DAYS", "-1", "0 to 36500"),
         ("BCRYPT_COST", "9", "10 to 15"),
         ("HOLD_TTL_SECONDS", "901", "1 to 900"),
         ("COMMISSION_BPS", "10001", "0 to 10000"),

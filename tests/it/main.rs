@@ -5,6 +5,8 @@
 
 mod access;
 mod architecture;
+mod archive;
+mod attachments;
 mod auth;
 mod auth_guessing;
 mod auth_tokens;
@@ -71,6 +73,7 @@ mod resume;
 mod review_counts;
 mod reviews;
 mod routes;
+mod safety;
 mod schema;
 mod series;
 mod sessions;
@@ -86,6 +89,7 @@ mod socket_limits;
 mod sockets;
 mod starting;
 mod stop;
+mod storage;
 mod support;
 mod tour;
 mod trail;

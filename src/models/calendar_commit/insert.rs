@@ -21,6 +21,7 @@ use crate::domain::refusal::Refusal;
 use crate::models::Conn;
 use crate::models::bookings::{Booking, RowTypes};
 use crate::models::fixed::Fixed;
+use crate::models::user_blocks;
 
 /// How a new row comes into being.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,9 +102,10 @@ pub(super) struct Row<'a> {
     pub group_session_id: Option<Uuid>,
 }
 
-/// A row is refused by the constraint (`ON CONFLICT DO NOTHING` covers exclusion constraints) or
-/// by a blocked time; the winners come back as `models::bookings` reads them. The columns come as
-/// arrays in this order.
+/// A row is refused by the constraint (`ON CONFLICT DO NOTHING` covers exclusion constraints), by a
+/// blocked time, or because one of the two blocks the other; what was agreed before can be moved all
+/// the same. The winners come back as `models::bookings` reads them. The columns come as arrays in
+/// this order.
 const INSERT: &str = "
 WITH b AS (
 INSERT INTO bookings (id, seeker_id, practitioner_id, service_id, scheduled_at, duration_minutes,
@@ -127,6 +129,14 @@ const INSERT_END: &str = ") WITH ORDINALITY
         OR NOT EXISTS (SELECT 1 FROM bookings o WHERE o.practitioner_id = t.practitioner_id
                           AND o.blocks AND o.occupied && tstzrange(t.occupied_from, t.occupied_until)
                           AND coalesce(o.group_session_id <> t.group_session_id, true)))
+   AND (t.rescheduled_from IS NOT NULL OR NOT EXISTS (
+        SELECT 1 FROM practitioners p JOIN user_blocks k
+            ON k.blocker_id = t.seeker_id AND k.blocked_id = p.user_id
+         WHERE p.id = t.practitioner_id))
+   AND (t.rescheduled_from IS NOT NULL OR NOT EXISTS (
+        SELECT 1 FROM practitioners p JOIN user_blocks k
+            ON k.blocker_id = p.user_id AND k.blocked_id = t.seeker_id
+         WHERE p.id = t.practitioner_id))
  ORDER BY t.place
 ON CONFLICT DO NOTHING
 RETURNING *)
@@ -191,18 +201,24 @@ pub(super) async fn place_all(
         yield_own_holds(conn, &admitted.now, ledger).await?;
         let winners = insert(conn, &admitted.now).await?;
         admitted.make_room(conn, &winners, ledger).await?;
-        settle(jobs, &admitted.now, winners, ledger);
+        settle(conn, jobs, &admitted.now, winners, ledger).await?;
         // Who found no room looks again, since some of those may have lost.
         wanted = admitted.full;
     }
     Ok(())
 }
 
-fn settle(jobs: &[Job], wanted: &[Row<'_>], winners: Vec<Booking>, ledger: &mut Ledger) {
+async fn settle(
+    conn: &mut Conn,
+    jobs: &[Job],
+    wanted: &[Row<'_>],
+    winners: Vec<Booking>,
+    ledger: &mut Ledger,
+) -> QueryResult<()> {
     let mut stored: HashMap<Uuid, Booking> = winners.into_iter().map(|b| (b.id, b)).collect();
     for row in wanted {
         let Some(booking) = stored.remove(&row.new.id) else {
-            ledger.settle(row.index, Outcome::Taken);
+            ledger.settle(row.index, lost(conn, row.practitioner_id, row.new).await?);
             continue;
         };
         busy(ledger, &booking);
@@ -210,6 +226,17 @@ fn settle(jobs: &[Job], wanted: &[Row<'_>], winners: Vec<Booking>, ledger: &mut 
         news::placed(ledger, actor, &booking, row.new.placement);
         ledger.settle(row.index, Outcome::Booked(Box::new(booking)));
     }
+    Ok(())
+}
+
+/// What a row that was not stored came to.
+pub(super) async fn lost(
+    conn: &mut Conn,
+    practitioner_id: Uuid,
+    new: &NewBooking,
+) -> QueryResult<Outcome> {
+    let apart = user_blocks::with_practice(conn, new.seeker_id, practitioner_id).await?;
+    Ok(if apart { Outcome::Refused(Refusal::Blocked) } else { Outcome::Taken })
 }
 
 /// What became of one row.

@@ -94,7 +94,7 @@ async fn place(
             news::placed(ledger, job.actor, &row, new.placement);
             Ok(Outcome::Booked(row))
         }
-        Placed::Taken => Ok(Outcome::Taken),
+        Placed::Taken => insert::lost(conn, job.practitioner_id, new).await,
         Placed::Full => Ok(Outcome::Refused(Refusal::SlotUnavailable("limit".into()))),
     }
 }

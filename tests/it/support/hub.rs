@@ -192,6 +192,7 @@ fn config(database_url: &str) -> Config {
         ("DRAIN_WINDOW_SECONDS", "0"),
         ("PUSH_ALLOW_PRIVATE_ENDPOINTS", "true"),
         ("PUSH_WINDOW_SECONDS", "1"),
+        ("STORAGE_URL", concat!("file://", env!("CARGO_TARGET_TMPDIR"), "/files")),
         // A key of the tests, made for them by `hub vapid`.
         ("VAPID_PRIVATE_KEY", VAPID),
     ]))

@@ -4,6 +4,7 @@ pub mod agreed;
 pub mod fake_google;
 pub mod feed_server;
 pub mod hub;
+pub mod moto;
 pub mod node;
 pub mod people;
 pub mod postgres;

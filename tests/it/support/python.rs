@@ -12,37 +12,37 @@ const PACKAGES: &[&str] = &["icalendar==7.3.2", "recurring-ical-events==3.8.2"];
 
 static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
 
-/// The interpreter of an environment below `target` that has the packages; made once, and kept for
-/// later runs. `None`, and a loud word, where there is no Python, no pip or no registry.
+/// The interpreter of an environment below `target` that has what calendars are asked about with.
 fn python() -> Option<&'static Path> {
-    PYTHON.get_or_init(make).as_deref()
+    let check = "import icalendar, recurring_ical_events";
+    let made = || with("ical-python", PACKAGES, check, "a reader of iCalendar");
+    PYTHON.get_or_init(made).as_deref()
 }
 
-fn make() -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ical-python");
+/// The interpreter of the environment `name` below `target`, in which `check` runs once `packages`
+/// are there; made once, and kept for later runs. `None`, and a loud word, where there is no Python,
+/// no pip or no registry: `what` was not asked then.
+pub fn with(name: &str, packages: &[&str], check: &str, what: &str) -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let python = dir.join("bin/python");
-    let has_packages = || {
-        let check = "import icalendar, recurring_ical_events";
-        run(Command::new(&python).args(["-c", check])).is_ok()
-    };
+    let has_packages = || run(Command::new(&python).args(["-c", check])).is_ok();
     if has_packages() {
         return Some(python);
     }
     let made =
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir)).and_then(|()| {
-            run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))
+            run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))
         });
     match made {
         Ok(()) if has_packages() => Some(python),
-        Ok(()) => skip("the packages do not load"),
-        Err(why) => skip(&why),
+        Ok(()) => skip(what, "the packages do not load"),
+        Err(why) => skip(what, &why),
     }
 }
 
-fn skip(why: &str) -> Option<PathBuf> {
+fn skip(what: &str, why: &str) -> Option<PathBuf> {
     // Past the capture of the test runner: who runs the tests is to see it.
-    let word =
-        format!("\n!!!! SKIPPED: nobody else's code was asked about iCalendar: {why} !!!!\n");
+    let word = format!("\n!!!! SKIPPED: nobody else's code was asked, {what}: {why} !!!!\n");
     let _ = writeln!(std::io::stderr(), "{word}");
     None
 }
