@@ -1,10 +1,9 @@
 //! The connection of a socket, written from two sides.
 //!
 //! The HTTP dispatcher reads from it and writes answers. Once it has written the answer to an
-//! upgrade, the socket's line writes frames straight into it: a delivery costs its system call and
-//! little else, where waking the dispatcher for each would cost as much again. Both sides live on
-//! one thread; the tap knows whether the dispatcher still has bytes to write, and the line waits
-//! for that.
+//! upgrade, the socket's line writes frames straight into it, without waking the dispatcher for
+//! each. Both sides live on one thread; the tap knows whether the dispatcher still has bytes to
+//! write, and the line waits for that.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};

@@ -26,10 +26,10 @@ async fn the_last_event_of_a_channel_is_noticed_within_five_seconds() {
     let calendar = format!("calendar:{}", practice.id);
     socket.ok("subscribe", serde_json::json!({ "channel": calendar })).await;
     for round in 1..=2 {
-        let began = Instant::now();
         pair.post(&near, &pair.a, "not told").await;
         let wish = practice.wish(practice.slot(round));
         pair.b.post(&near, "/v1/bookings", wish).await.data(201);
+        let began = Instant::now();
         let told = socket.event("message:new").await;
         assert_eq!(told["seq"], round);
         assert_eq!(socket.event("availability:changed").await["channel"], calendar.as_str());
