@@ -246,7 +246,7 @@ impl Device {
             (Some(_), _) => self.see(frame),
             (None, Some(id)) => {
                 let asked = self.asked.remove(&id);
-                self.hear(asked, frame);
+                self.hear(asked.as_ref(), frame);
             }
             (None, None) => panic!("neither an answer nor an event: {frame:?}"),
         }
@@ -270,16 +270,16 @@ impl Device {
     }
 
     /// An answer.
-    fn hear(&mut self, asked: Option<Asked>, frame: Frame) {
+    fn hear(&mut self, asked: Option<&Asked>, frame: Frame) {
         if let Some(error) = &frame.error {
             self.shared.count(&error.code);
         }
         match asked {
-            Some(Asked::Send(client_id)) => self.sent(client_id, frame),
+            Some(Asked::Send(client_id)) => self.sent(*client_id, frame),
             Some(Asked::Ping) => self.compare(frame.data.heads.unwrap_or_default()),
             Some(Asked::Hold(wish)) => {
                 if let Some(holder) = &mut self.plan.holder {
-                    holder.heard(wish, frame.data.id.filter(|_| frame.ok));
+                    holder.heard(*wish, frame.data.id.filter(|_| frame.ok));
                 }
             }
             Some(Asked::Other) | None => {}
