@@ -318,7 +318,7 @@ impl World {
             chat: web::Data::new(chat),
             attachments: web::Data::new(Attachments::new(pool(), self.storage.clone())),
             archive: web::Data::new(Archive::new(pool(), config.storage.kept)),
-            safety: web::Data::new(Safety::new(pool())),
+            safety: web::Data::new(Safety::new(pool(), self.fanout.clone())),
             inbox: web::Data::new(inbox),
             preferences: web::Data::new(NotificationPreferences::new(pool())),
             reviews: web::Data::new(reviews),

@@ -11,7 +11,7 @@ mod texts;
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -95,6 +95,9 @@ struct Head {
     last_seq: i64,
     #[diesel(sql_type = BigInt)]
     members_seq: i64,
+    /// Whether one of its two blocks the other.
+    #[diesel(sql_type = Bool)]
+    blocked: bool,
 }
 
 /// A conversation in the hands of one who may change it.
@@ -158,7 +161,7 @@ pub async fn commit(
 async fn lock(conn: &mut Conn, jobs: &[Job]) -> QueryResult<BTreeMap<Uuid, Head>> {
     let ids: Vec<Uuid> = jobs.iter().map(|j| j.conversation_id).collect();
     let heads: Vec<Head> = diesel::sql_query(
-        "SELECT id, kind, title, last_seq, members_seq FROM conversations WHERE id = ANY ($1)
+        "SELECT id, kind, title, last_seq, members_seq, blocked FROM conversations WHERE id = ANY ($1)
           ORDER BY id FOR UPDATE",
     )
     .bind::<Array<SqlUuid>, _>(&ids)
@@ -192,6 +195,10 @@ async fn make(
 ) -> Made {
     let role = role_of(conn, head.id, job.actor_id).await?;
     let role = role.ok_or(Refusal::NotFound("conversation"))?;
+    // What was said can be taken back all the same.
+    if head.blocked && matches!(job.change, Change::Edit { .. } | Change::React { .. }) {
+        return Err(Refusal::Blocked.into());
+    }
     let mut place = Place { head, actor: job.actor_id, role, now, events };
     match &job.change {
         Change::Edit { message_id, content } => place.edit(conn, *message_id, content).await,

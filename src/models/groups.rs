@@ -16,7 +16,7 @@ pub struct Acquaintance {
     pub id: Uuid,
     #[diesel(sql_type = Text)]
     pub user_type: String,
-    /// Whether the two share a conversation or a booking.
+    /// Whether the two share a conversation or a booking, and neither blocks the other.
     #[diesel(sql_type = Bool)]
     pub acquainted: bool,
 }
@@ -29,12 +29,15 @@ pub async fn acquaintances(
 ) -> QueryResult<Vec<Acquaintance>> {
     diesel::sql_query(
         "SELECT u.id, u.user_type,
-                EXISTS (SELECT 1 FROM conversation_members mine
+                (EXISTS (SELECT 1 FROM conversation_members mine
                           JOIN conversation_members theirs USING (conversation_id)
                          WHERE mine.user_id = $1 AND theirs.user_id = u.id)
                 OR EXISTS (SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
                          WHERE (b.seeker_id, p.user_id) IN (($1, u.id), (u.id, $1))
-                           AND b.status NOT IN ('held', 'released', 'lapsed')) AS acquainted
+                           AND b.status NOT IN ('held', 'released', 'lapsed')))
+                AND NOT EXISTS (SELECT 1 FROM user_blocks k
+                         WHERE (k.blocker_id = $1 AND k.blocked_id = u.id)
+                            OR (k.blocker_id = u.id AND k.blocked_id = $1)) AS acquainted
            FROM users u WHERE u.id = ANY ($2) AND u.status = 'active'",
     )
     .bind::<SqlUuid, _>(me)

@@ -135,6 +135,9 @@ impl Chat {
         let has_booking = draft.booking_id.is_some();
         let files = draft.attachments.len();
         let kind = match attachment::parse_message(&draft.kind, &draft.content, files)? {
+            Some(_) if has_booking => {
+                return Err(Refusal::field("bookingId", "goes with the type booking only").into());
+            }
             Some(kind) => kind,
             None => parse_sendable(&draft.kind, &draft.content, has_booking)?,
         };

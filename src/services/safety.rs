@@ -10,8 +10,10 @@ use uuid::Uuid;
 use super::Page;
 use super::auth::Caller;
 use crate::actors::error::{Error, Result};
+use crate::actors::fanout::Fanout;
 use crate::actors::now;
 use crate::domain::access::{Action, Relation, allows};
+use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 use crate::domain::report;
 use crate::models::audit::{self, NewEntry};
@@ -34,12 +36,13 @@ pub enum Subject {
 /// Blocks, muted conversations, reports.
 pub struct Safety {
     pool: Pool,
+    fanout: Fanout,
 }
 
 impl Safety {
     /// What is stored of them in the database of `pool`.
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, fanout: Fanout) -> Self {
+        Self { pool, fanout }
     }
 
     /// Blocks `other`, which holds both ways: no messages between the two, no new conversation,
@@ -57,8 +60,13 @@ impl Safety {
                 user_blocks::block(conn, me, other).await
             })
             .await?;
-        let problem = || Refusal::field("id", format!("you block {MAX_BLOCKS} already"));
-        if blocked { Ok(()) } else { Err(problem().into()) }
+        if !blocked {
+            return Err(Refusal::field("id", format!("you block {MAX_BLOCKS} already")).into());
+        }
+        // What their sockets follow already ends, on all nodes.
+        self.fanout.expel(Channel::Presence(me), other);
+        self.fanout.expel(Channel::Presence(other), me);
+        Ok(())
     }
 
     /// Ends the caller's block of `other`; that of the other way stays.

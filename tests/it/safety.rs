@@ -15,6 +15,9 @@ struct Pair {
     practice: Practice,
     conversation: String,
     booking: String,
+    /// A message of each.
+    of_seeker: String,
+    of_owner: String,
 }
 
 fn id_of(value: &Value) -> String {
@@ -29,7 +32,11 @@ impl Pair {
         let conversation = id_of(&seeker.post(&hub, "/v1/conversations", open).await.data(201));
         let wish = practice.wish(practice.slot(10));
         let booking = id_of(&seeker.post(&hub, "/v1/bookings", wish).await.data(201));
-        Self { hub, seeker, practice, conversation, booking }
+        let path = format!("/v1/conversations/{conversation}/messages");
+        let body = || json!({ "clientId": Uuid::new_v4(), "content": "hello" });
+        let of_seeker = id_of(&seeker.post(&hub, &path, body()).await.data(201));
+        let of_owner = id_of(&practice.person.post(&hub, &path, body()).await.data(201));
+        Self { hub, seeker, practice, conversation, booking, of_seeker, of_owner }
     }
 
     fn message(&self) -> (String, Value) {
@@ -51,6 +58,11 @@ impl Pair {
             let typing = json!({ "conversationId": self.conversation });
             socket.refused("typing:start", typing, "blocked").await;
             let other = if who.id == owner.id { &self.seeker.id } else { &owner.id };
+            let mine = if who.id == owner.id { &self.of_owner } else { &self.of_seeker };
+            let path = format!("{path}/{mine}");
+            who.put(hub, &path, json!({ "content": "but" })).await.refused(403, "blocked");
+            let thumb = format!("{path}/reactions/%F0%9F%91%8D");
+            who.put(hub, &thumb, json!({})).await.refused(403, "blocked");
             let presence = json!({ "channel": format!("presence:{other}") });
             socket.refused("subscribe", presence, "not_found").await;
             socket.close().await;
@@ -292,4 +304,25 @@ async fn reports_are_for_administrators_and_have_a_bound() {
         room.a.post(hub, "/v1/reports", wrong).await.names(field);
     }
     room.hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_ends_what_is_followed_and_keeps_groups_apart() {
+    let pair = Pair::build().await;
+    let (hub, owner) = (&pair.hub, &pair.practice.person);
+    let other = hub.seeker().await;
+    other.post(hub, "/v1/conversations", json!({ "userId": owner.id })).await.data(201);
+    let presence = json!({ "channel": format!("presence:{}", owner.id) });
+    let mut follower = Socket::open(hub, &pair.seeker).await;
+    follower.ok("subscribe", presence.clone()).await;
+    let mut control = Socket::open(hub, &other).await;
+    control.ok("subscribe", presence).await;
+    owner.post(hub, &format!("/v1/users/{}/block", pair.seeker.id), json!({})).await.data(200);
+    let _online = Socket::open(hub, owner).await;
+    control.event("user:online").await;
+    let heard = follower.event_within("user:online", Duration::from_millis(500)).await;
+    assert!(heard.is_none(), "{heard:?}");
+    let group = json!({ "kind": "group", "title": "all", "memberIds": [owner.id] });
+    pair.seeker.post(hub, "/v1/conversations", group).await.names("memberIds[0]");
+    pair.hub.stop().await;
 }

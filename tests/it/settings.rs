@@ -39,7 +39,7 @@ async fn what_is_wrong_is_told_before_anything_is_made() {
         (vec![("STORAGE_URL", "data/files")], "STORAGE_URL"),
         (vec![("STORAGE_URL", "gs://bucket")], "STORAGE_URL"),
         (vec![("STORAGE_ENDPOINT", "minio:9000")], "STORAGE_ENDPOINT"),
-        (vec![("STORAGE_ACCESS_KEY_ID", "id")], "STORAGE_SECRET_ACCESS_KEY"),
+        (vec![("STORAGE_ACCESS_KEY_ID", "AKIAEXAMPLE")], "STORAGE_SECRET_ACCESS_KEY"),
         (vec![("LOG_LEVEL", "inof")], "LOG_LEVEL"),
         (vec![("ALLOWED_ORIGINS", "foo,bar")], "ALLOWED_ORIGINS"),
         (vec![("ALLOWED_ORIGINS", "https://app.example.in/")], "ALLOWED_ORIGINS"),

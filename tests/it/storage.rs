@@ -71,7 +71,7 @@ async fn a_bucket_keeps_files() {
     keeps_files(&storage).await;
     // The server itself tells of it, under the prefix.
     storage.put("attachments/cd/seen", Bytes::from_static(b"seen")).await.unwrap();
-    let all = reqwest::get(format!("{}/moto-api/data.json", moto.endpoint)).await.unwrap();
+    let all = reqwest::get(format!("{}/{BUCKET}?list-type=2", moto.endpoint)).await.unwrap();
     assert!(all.text().await.unwrap().contains("of/the/hub/attachments/cd/seen"));
     let missing = Storage::open(&Place::Bucket(bucket_at(&moto, "nobodys-bucket"))).unwrap();
     assert!(missing.check().await.is_err());
