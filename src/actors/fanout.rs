@@ -17,7 +17,7 @@ use super::merge;
 use super::outbox::MergeKey;
 use super::protocol;
 use super::roster::Rosters;
-use super::switchboard::{Deliver, Expel, Heads, Quiet, Switchboard};
+use super::switchboard::{Deliver, Heads, Quiet, Switchboard};
 use crate::bus::{Bus, Envelope};
 use crate::domain::channel::Channel;
 use crate::models::calendar_commit::StoredEvent;
@@ -150,11 +150,7 @@ impl Fanout {
 
     /// Ends what the sockets of `user_id` on this node follow of `channel`.
     pub fn expel_here(&self, channel: Channel, user_id: Uuid) {
-        self.each(|line| {
-            if line.board.try_send(Expel { channel, user_id }).is_err() {
-                tracing::warn!("a switchboard is too busy to end subscriptions at once");
-            }
-        });
+        self.rosters.expel(user_id, channel);
     }
 
     /// The sockets of this node.

@@ -153,7 +153,11 @@ impl Roster {
             let theirs = socket.machine.borrow().identity().is_some_and(|w| w.user_id == user_id);
             if theirs && socket.channels.borrow_mut().remove(&channel) {
                 board.borrow_mut().unsubscribe(channel, &socket.line);
-                let data = json!({ "reason": "not_a_member" });
+                let reason = match channel {
+                    Channel::Conversation(_) => "not_a_member",
+                    Channel::User(_) | Channel::Calendar(_) | Channel::Presence(_) => "not_allowed",
+                };
+                let data = json!({ "reason": reason });
                 socket.line.push(ephemeral("subscription:ended", channel, &data), Kind::Kept);
             }
         }

@@ -252,16 +252,6 @@ impl Board {
         self.channels.keys().copied()
     }
 
-    /// Ends what the sockets of `user_id` follow of `channel`: it is not theirs any more. They are
-    /// found by their own channels.
-    pub fn expel(&mut self, channel: Channel, user_id: Uuid) {
-        let own = self.channels.get(&Channel::User(user_id)).map(|f| &f.list).into_iter().flatten();
-        let lines: Vec<Rc<Line>> = own.map(|s| s.line.clone()).collect();
-        for line in lines {
-            self.unsubscribe(channel, &line);
-        }
-    }
-
     fn find(&mut self, channel: Channel, line: &Rc<Line>) -> Option<&mut Subscription> {
         self.channels.get_mut(&channel)?.list.get_mut(line.place(channel)?)
     }
@@ -350,22 +340,6 @@ impl Handler<Heads> for Switchboard {
         for (channel, head) in heads.iter() {
             board.see_head(*channel, *head);
         }
-    }
-}
-
-/// A channel is not this user's any more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Expel {
-    pub channel: Channel,
-    pub user_id: Uuid,
-}
-
-impl Handler<Expel> for Switchboard {
-    type Result = ();
-
-    fn handle(&mut self, message: Expel, _: &mut Context<Self>) {
-        self.board.borrow_mut().expel(message.channel, message.user_id);
     }
 }
 

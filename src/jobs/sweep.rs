@@ -12,7 +12,7 @@ use crate::actors::calendar::{Calendars, Change};
 use crate::actors::error::Result;
 use crate::models::calendar_commit::Command;
 use crate::models::pool::Pool;
-use crate::models::{calendars, idempotency, outbox, reminders, sessions};
+use crate::models::{calendars, departures, idempotency, outbox, reminders, sessions};
 
 /// Between two sweeps.
 const EVERY: Duration = Duration::from_secs(30);
@@ -35,10 +35,11 @@ async fn sweep(pool: &Pool, all: &Calendars) -> Result<()> {
     let keys = idempotency::forget_old(&mut conn).await?;
     let pushes = outbox::forget_old(&mut conn, KEPT_DAYS).await?;
     let reminders = reminders::forget_old(&mut conn, KEPT_DAYS).await?;
+    let departures = departures::forget_old(&mut conn).await?;
     let tokens = sessions::forget_expired(&mut conn).await?;
     let sleeping = calendars::with_lapsed(&mut conn, CALENDARS).await?;
     drop(conn);
-    tracing::debug!(keys, pushes, reminders, tokens, calendars = sleeping.len(), "swept");
+    tracing::debug!(keys, pushes, reminders, tokens, departures, calendars = sleeping.len(), "swept");
     for practitioner_id in sleeping {
         let change = Change { actor: None, command: Command::Lapse };
         if let Err(e) = all.ask(practitioner_id, change).await {

@@ -13,6 +13,7 @@ pub mod chat_settings;
 pub mod conversation_changes;
 pub mod conversation_events;
 pub mod conversations;
+pub mod departures;
 pub mod devices;
 pub mod external_calendars;
 mod fixed;

@@ -193,6 +193,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    member_departures (conversation_id, user_id) {
+        conversation_id -> Uuid,
+        user_id -> Uuid,
+        left_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     conversations (id) {
         id -> Uuid,
         kind -> Varchar,
@@ -620,6 +628,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     group_sessions,
     external_calendars,
     idempotency_keys,
+    member_departures,
     message_reactions,
     message_versions,
     messages,

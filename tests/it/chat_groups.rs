@@ -237,6 +237,7 @@ async fn is_silent_after_removal(hub: &TestHub, at: &TestHub) {
         // The group's own event came first; or an inbox's news from before.
         while socket.event("conversation:updated").await["data"].get("left").is_none() {}
     }
+    socket.event("subscription:ended").await;
     // Whatever they try, they are not there any more.
     let conversation = json!({ "conversationId": group.id });
     let channel = json!({ "channel": format!("conversation:{}", group.id) });
@@ -278,6 +279,33 @@ async fn a_removed_member_hears_nothing_more_on_another_node() {
     let other = TestHub::start_over(hub.database_url.clone(), with(redis.url())).await;
     redis.is_followed_by(2).await;
     is_silent_after_removal(&hub, &other).await;
+}
+
+/// Without a bus the other node asks the database.
+#[tokio::test]
+async fn a_removed_member_is_cut_off_where_no_bus_tells_of_it() {
+    let hub = TestHub::start().await;
+    let other = TestHub::start_over(hub.database_url.clone(), |_| {}).await;
+    let group = Group::of(&hub).await;
+    let [stays, out] = &group.members;
+    let (mut socket, mut witness) =
+        (group.follow(&other, out).await, group.follow(&other, stays).await);
+    group.owner.delete(&hub, &group.member(out)).await.data(200);
+    let ended = socket.event("subscription:ended").await;
+    assert_eq!(ended["channel"], format!("conversation:{}", group.id));
+    assert_eq!(ended["data"]["reason"], "not_a_member");
+    group.say(&other, &group.owner, "after").await;
+    while witness.event("message:new").await["data"]["message"]["content"] != "after" {}
+    socket.ok("ping", json!({})).await;
+    let after = socket.event_within("message:new", Duration::from_millis(300)).await;
+    assert!(after.is_none(), "{after:?}");
+    // Who comes back follows again, and is not cut off for having left.
+    let add = json!({ "userIds": [out.id] });
+    group.owner.post(&hub, &group.path("/members"), add).await.data(200);
+    let channel = format!("conversation:{}", group.id);
+    socket.ok("subscribe", json!({ "channel": channel })).await;
+    let ended = socket.event_within("subscription:ended", Duration::from_millis(2_500)).await;
+    assert!(ended.is_none(), "{ended:?}");
 }
 
 #[tokio::test]
