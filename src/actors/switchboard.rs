@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
-use uuid::Uuid;
 
 use super::fanout::Event;
 use super::line::{Kind, Line, Outlet};
@@ -389,7 +388,7 @@ mod tests {
     /// end. The socket reads what is committed in small pages whenever it is told to. Returns what
     /// it saw.
     async fn run(fates: Vec<u8>, page: usize) -> Vec<u8> {
-        let channel = Channel::User(Uuid::from_u128(1));
+        let channel = Channel::User(uuid::Uuid::from_u128(1));
         let told = Rc::new(RefCell::new(Vec::new()));
         let probe = Probe(told.clone()).start();
         let (mut board, line) = (Board::default(), Line::new(Rc::default(), None));

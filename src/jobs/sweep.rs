@@ -39,7 +39,15 @@ async fn sweep(pool: &Pool, all: &Calendars) -> Result<()> {
     let tokens = sessions::forget_expired(&mut conn).await?;
     let sleeping = calendars::with_lapsed(&mut conn, CALENDARS).await?;
     drop(conn);
-    tracing::debug!(keys, pushes, reminders, tokens, departures, calendars = sleeping.len(), "swept");
+    tracing::debug!(
+        keys,
+        pushes,
+        reminders,
+        tokens,
+        departures,
+        calendars = sleeping.len(),
+        "swept"
+    );
     for practitioner_id in sleeping {
         let change = Change { actor: None, command: Command::Lapse };
         if let Err(e) = all.ask(practitioner_id, change).await {

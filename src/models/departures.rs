@@ -47,10 +47,8 @@ pub async fn after(
         query = query.filter(table::left_at.gt(at).or(same));
     }
     let rows: Vec<(jiff_diesel::Timestamp, Uuid, Uuid)> = query.load(conn).await?;
-    let departure = |(left_at, conversation_id, user_id): (jiff_diesel::Timestamp, _, _)| Departure {
-        left_at: left_at.to_jiff(),
-        conversation_id,
-        user_id,
+    let departure = |(left_at, conversation_id, user_id): (jiff_diesel::Timestamp, _, _)| {
+        Departure { left_at: left_at.to_jiff(), conversation_id, user_id }
     };
     Ok(rows.into_iter().map(departure).collect())
 }

@@ -22,13 +22,13 @@ async fn the_last_event_of_a_channel_is_noticed_within_five_seconds() {
     let [near, far] = two().await;
     let pair = Pair::of(&near).await;
     let practice: Practice = near.practice().await;
-    let mut socket = pair.follow(&far, &pair.b).await;
+    let mut socket = pair.follow(&far, &pair.a).await;
     let calendar = format!("calendar:{}", practice.id);
     socket.ok("subscribe", serde_json::json!({ "channel": calendar })).await;
     for round in 1..=2 {
-        pair.post(&near, &pair.a, "not told").await;
+        pair.post(&near, &pair.b, "not told").await;
         let wish = practice.wish(practice.slot(round));
-        pair.b.post(&near, "/v1/bookings", wish).await.data(201);
+        pair.a.post(&near, "/v1/bookings", wish).await.data(201);
         let began = Instant::now();
         let told = socket.event("message:new").await;
         assert_eq!(told["seq"], round);

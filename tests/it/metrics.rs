@@ -33,11 +33,13 @@ async fn what_is_counted_adds_up_at_rest() {
         ("PUSH_ALLOW_PRIVATE_ENDPOINTS", "true"),
     ];
     let node = Node::start_with(&postgres::migrated(), &env).await;
+    // One each: a browser that another account signs in with is that account's device.
+    let read = PushReceiver::start().await.unwrap();
     let (good, bad) = (PushReceiver::start().await.unwrap(), PushReceiver::start().await.unwrap());
     bad.answer_with(Answer::status(400));
     let (reads, sleeps, broken) =
         (Pair::of(&node).await, Pair::of(&node).await, Pair::of(&node).await);
-    for (pair, receiver) in [(&reads, &good), (&sleeps, &good), (&broken, &bad)] {
+    for (pair, receiver) in [(&reads, &read), (&sleeps, &good), (&broken, &bad)] {
         register(&node, &pair.b, receiver).await;
     }
     let mut socket = reads.follow(&node, &reads.b).await;

@@ -339,7 +339,10 @@ async fn an_id_that_is_none_is_named() {
         let (_, last) = pattern.rsplit_once('{').unwrap();
         let name = last.split('}').next().unwrap();
         for bad in ["x", "0", "%00", "..%2f", &good[1..]] {
-            let path = pattern.replace(&format!("{{{name}}}"), bad).replace("{id}", &practice.id);
+            let path = pattern
+                .replace(&format!("{{{name}}}"), bad)
+                .replace("{id}", &practice.id)
+                .replace("{messageId}", &good);
             let query =
                 "?serviceId=00000000-0000-0000-0000-000000000000&from=2027-01-01&to=2027-01-02";
             let path = if pattern.ends_with("/availability") && *method == "get" {
