@@ -2,6 +2,7 @@
 //! delivery and nothing else. The load generator and that server are not part of the hub: `--tools`
 //! or TOOLS says where they are.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -136,12 +137,8 @@ async fn fan_out(tools: &Tools, options: &Options, rate: u32, setup: &Setup) -> 
     let conversation = conversation(&world, 0).await;
     let posts = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let posts_at = posts.local_addr().unwrap().to_string();
-    let publisher = tokio::spawn(publish(
-        posts,
-        Client::connect(world.address).await,
-        world.tokens[0].clone(),
-        conversation.clone(),
-    ));
+    let publisher =
+        tokio::spawn(publish(posts, world.address, world.tokens[0].clone(), conversation.clone()));
     let (conns, rate_text) = (options.watchers.to_string(), rate.to_string());
     let seconds = options.seconds.to_string();
     let common = ["--conns", &conns, "--rate", &rate_text, "--secs", &seconds, "--expect", "1"];
@@ -176,9 +173,11 @@ async fn fan_out(tools: &Tools, options: &Options, rate: u32, setup: &Setup) -> 
 
 /// Answers each post with one message to the conversation, whose text is the body: the generator
 /// can not make the ids that messages need.
-async fn publish(posts: TcpListener, mut hub: Client, token: String, conversation: String) {
+async fn publish(posts: TcpListener, at: SocketAddr, token: String, conversation: String) {
     let path = format!("/v1/conversations/{conversation}/messages");
     while let Ok((mut stream, _)) = posts.accept().await {
+        // Not before it is needed: a connection that asks nothing is answered 408.
+        let mut hub = Client::connect(at).await;
         let mut buffer = vec![0; 4096];
         while let Ok(read) = stream.read(&mut buffer).await {
             let post = String::from_utf8_lossy(&buffer[..read]);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::committer::{Batch, Committer};
 use super::conversation_changes::{ChangeBatch, Refresh};
-use super::conversation_inbox::InboxNews;
+use super::conversation_inbox::{Happened, Inboxes, ReadElsewhere};
 use super::conversation_receipts::Receipts;
 use super::directory::Directory;
 use super::error::{Error, Result};
@@ -93,7 +93,7 @@ pub struct ConversationActor {
     loaded: Option<Result<Arc<Loaded>>>,
     typing: HashMap<Uuid, Typing>,
     pub(super) receipts: HashMap<Uuid, Receipts>,
-    pub(super) inbox_news: InboxNews,
+    pub(super) inboxes: Inboxes,
     last_used: Timestamp,
 }
 
@@ -241,6 +241,7 @@ impl Handler<Send> for ConversationActor {
             let (stored, known) = stored.inspect_err(|_| counters::message_refused())?;
             actor.know(known);
             if stored.fresh {
+                actor.note(Happened::stored(&stored.message));
                 actor.tell_inboxes(ctx);
             }
             Ok(stored.message)
@@ -349,7 +350,7 @@ impl Conversations {
             loaded: None,
             typing: HashMap::new(),
             receipts: HashMap::new(),
-            inbox_news: InboxNews::default(),
+            inboxes: Inboxes::default(),
             last_used: super::now(),
         }))
     }
@@ -372,9 +373,23 @@ impl Conversations {
     /// Members of conversation `id` came or went on another node. An actor that is alive looks
     /// again; one that can not be told now finds out when somebody writes.
     pub fn refresh_soon(&self, id: Uuid) {
+        self.tell_soon(id, Refresh);
+    }
+
+    /// A member of conversation `id` has read up to `seq`, at another node.
+    pub fn read_elsewhere(&self, id: Uuid, user_id: Uuid, seq: i64) {
+        self.tell_soon(id, ReadElsewhere { user_id, seq });
+    }
+
+    fn tell_soon<M>(&self, id: Uuid, message: M)
+    where
+        M: Message + std::marker::Send + 'static,
+        M::Result: std::marker::Send,
+        ConversationActor: Handler<M>,
+    {
         if let (Some(actor), Ok(permit)) = (self.0.find(id), self.0.permit()) {
             tokio::spawn(async move {
-                let _ = actor.send(Refresh).await;
+                let _ = actor.send(message).await;
                 drop(permit);
             });
         }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::committer::Batch;
 use super::conversation::{self, ConversationActor};
+use super::conversation_inbox::Happened;
 use super::error::{Error, Result};
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
@@ -70,6 +71,7 @@ impl Handler<Alter> for ConversationActor {
                 actor.expel(user_id);
             }
             if done.fresh {
+                actor.note(Happened::Other);
                 actor.tell_inboxes(ctx);
             }
             Ok(done)
@@ -89,6 +91,7 @@ impl Handler<Refresh> for ConversationActor {
         let load = conversation::load(self.pool.clone(), self.id);
         Box::pin(load.into_actor(self).map(|loaded, actor, _| {
             actor.know(loaded?);
+            actor.note(Happened::Other);
             Ok(())
         }))
     }

@@ -10,7 +10,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::conversation::ConversationActor;
+use super::conversation_inbox::Happened;
 use super::error::Result;
+use crate::bus::Envelope;
 use crate::domain::channel::Channel;
 use crate::domain::chat::{Shown, Watermarks};
 use crate::domain::refusal::Refusal;
@@ -84,6 +86,12 @@ impl Handler<Acknowledge> for ConversationActor {
                 actor.tell_receipt(ack.user_id, before, now, ctx);
             }
             if marked.moved && ack.receipt == Receipt::Read {
+                actor.note(Happened::Read(ack.user_id, marked.marks.read));
+                actor.fanout.bus().publish(&Envelope::Read {
+                    conversation_id: actor.id,
+                    user_id: ack.user_id,
+                    seq: marked.marks.read,
+                });
                 let data = json!({
                     "conversationId": actor.id,
                     "readSeq": marked.marks.read,

@@ -61,6 +61,11 @@ impl Listeners {
                     all.refresh_soon(id);
                 }
             }
+            Envelope::Read { conversation_id, user_id, seq } => {
+                if let Some(all) = self.conversations.get() {
+                    all.read_elsewhere(conversation_id, user_id, seq);
+                }
+            }
             Envelope::Login { email, address, failed } => {
                 if let Some(auth) = self.auth.get() {
                     auth.tried_elsewhere(&email, address, failed);

@@ -45,6 +45,15 @@ pub enum Envelope {
         /// Who followed it.
         user_id: Uuid,
     },
+    /// A member of a conversation has read more of it.
+    Read {
+        /// The conversation.
+        conversation_id: Uuid,
+        /// Who.
+        user_id: Uuid,
+        /// Up to there.
+        seq: i64,
+    },
     /// A password was tried.
     Login {
         /// At which account, if it is one.
@@ -70,6 +79,7 @@ impl Envelope {
     fn about(&self) -> Uuid {
         match self {
             Self::Event { channel, .. } | Self::Expel { channel, .. } => channel.id(),
+            Self::Read { conversation_id, .. } => *conversation_id,
             // Any that is always the same: tries at one account come in order.
             Self::Login { email, .. } => Uuid::from_u128(email.bytes().map(u128::from).sum()),
             Self::Revoke { user_id, .. } | Self::Presence { user_id, .. } => *user_id,

@@ -31,3 +31,4 @@ pub mod slots;
 pub mod time;
 pub mod tokens;
 pub mod travel;
+pub mod unread;

@@ -258,15 +258,18 @@ pub struct MemberHead {
     pub read: i64,
     #[diesel(sql_type = BigInt)]
     pub unread: i64,
+    #[diesel(sql_type = BigInt)]
+    head: i64,
 }
 
 /// Where conversation `id` is. Its cost grows with what is unread to the member who has read least:
 /// messages and watermarks are counted in one pass, not once per member.
 pub async fn heads(conn: &mut Conn, id: Uuid) -> QueryResult<Heads> {
-    let head = head(conn, id).await?.unwrap_or(0);
     let preview = messages::previews(conn, &[id]).await?.remove(&id);
-    let members = diesel::sql_query(
-        "WITH m AS MATERIALIZED (
+    // Head and counts in one statement: they are of one moment.
+    let members: Vec<MemberHead> = diesel::sql_query(
+        "WITH h AS MATERIALIZED (SELECT last_seq FROM conversations WHERE id = $1),
+         m AS MATERIALIZED (
              SELECT user_id, read_seq FROM conversation_members WHERE conversation_id = $1),
          c AS MATERIALIZED (
              SELECT seq, sender_id FROM messages
@@ -280,12 +283,14 @@ pub async fn heads(conn: &mut Conn, id: Uuid) -> QueryResult<Heads> {
          own AS (
              SELECT m.user_id, count(*) AS n
                FROM c JOIN m ON c.sender_id = m.user_id AND c.seq > m.read_seq GROUP BY m.user_id)
-         SELECT p.user_id, p.at AS read_seq, p.n - COALESCE(o.n, 0) AS unread
+         SELECT p.user_id, p.at AS read_seq, p.n - COALESCE(o.n, 0) AS unread,
+                (SELECT last_seq FROM h) AS head
            FROM passed p LEFT JOIN own o ON o.user_id = p.user_id WHERE p.user_id IS NOT NULL",
     )
     .bind::<SqlUuid, _>(id)
     .load(conn)
     .await?;
+    let head = members.as_slice().first().map_or(0, |m| m.head);
     Ok(Heads { head, preview, members })
 }
 

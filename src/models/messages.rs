@@ -98,6 +98,21 @@ pub struct Quote {
     pub deleted_at: Option<Timestamp>,
 }
 
+impl Quote {
+    /// The beginning of `message`.
+    pub fn of(message: &Message) -> Self {
+        let quoted = usize::try_from(QUOTED).unwrap_or(usize::MAX);
+        Self {
+            message_id: message.id,
+            seq: message.seq,
+            sender_id: message.sender_id,
+            kind: message.kind.clone(),
+            content: message.content.chars().take(quoted).collect(),
+            deleted_at: message.deleted_at,
+        }
+    }
+}
+
 /// Adds to each of `rows` what belongs to it.
 pub async fn tell(conn: &mut Conn, rows: Vec<Message>) -> QueryResult<Vec<Told>> {
     let ids: Vec<Uuid> = rows.iter().map(|m| m.id).collect();
