@@ -68,7 +68,7 @@ export function setup() {
 export function watch({ watchers, where, began }) {
   return toTheEnd(async () => {
     const mine = [];
-    for (let n = exec.vu.idInTest % VUS; n < WATCHERS; n += VUS) {
+    for (let n = exec.scenario.iterationInTest; n < WATCHERS; n += VUS) {
       mine.push(follow(n, watchers[n % watchers.length], `calendar:${where.id}`, began));
     }
     await Promise.all(mine);
