@@ -10,6 +10,7 @@ use actix::{
 };
 use diesel::QueryResult;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ use crate::domain::refusal::Refusal;
 use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
 use crate::models::conversations::{self, Loaded};
+use crate::models::json::Json;
 use crate::models::message_commit::{self, NewMessage, Outcome, Stored};
 use crate::models::messages::Told;
 use crate::models::pool::Pool;
@@ -70,6 +72,12 @@ impl Batch for MessageBatch {
     }
 }
 
+/// The data of `message:new`.
+#[derive(Serialize)]
+struct MessageNew<'a> {
+    message: &'a Told,
+}
+
 fn event_of(outcome: &Outcome) -> Option<StoredEvent> {
     let Outcome::Stored(stored) = outcome else { return None };
     let Stored { message: told, fresh: true } = &**stored else { return None };
@@ -78,7 +86,7 @@ fn event_of(outcome: &Outcome) -> Option<StoredEvent> {
         seq: told.message.seq,
         event: "message:new",
         at: told.message.created_at,
-        data: json!({ "message": told }),
+        data: Json::of(&MessageNew { message: told }),
     })
 }
 

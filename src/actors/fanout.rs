@@ -13,8 +13,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::healing::{CatchUpAll, Watched};
+use super::interest::Interest;
 use super::merge;
-use super::outbox::MergeKey;
+use super::outbox::Kind;
 use super::protocol;
 use super::roster::Rosters;
 use super::switchboard::{Deliver, Heads, Quiet, Switchboard};
@@ -28,8 +29,8 @@ pub struct Event {
     pub channel: Channel,
     /// Place in the channel's history; `None` for what is not kept.
     pub seq: Option<i64>,
-    /// The state that it tells, if a newer event makes it needless.
-    pub state: Option<MergeKey>,
+    /// What may become of it on a slow socket.
+    pub kind: Kind,
     /// The whole WebSocket frame.
     pub frame: Bytes,
 }
@@ -40,6 +41,7 @@ struct Line {
     board: Addr<Switchboard>,
     /// Set when its mailbox was full: the board then lets every socket catch up from PostgreSQL.
     missed: Arc<AtomicBool>,
+    interest: Interest,
 }
 
 /// Hands events to all switchboards of this node and to the bus.
@@ -72,44 +74,61 @@ impl Fanout {
     }
 
     /// Adds a worker's switchboard; those of workers that died are dropped. `missed` is set by
-    /// the fan-out when it could not hand something over.
-    pub fn register(&self, board: Addr<Switchboard>, missed: Arc<AtomicBool>) {
+    /// the fan-out when it could not hand something over; `interest` tells what its sockets follow.
+    pub fn register(&self, board: Addr<Switchboard>, missed: Arc<AtomicBool>, interest: Interest) {
         let mut boards = self.boards.write().unwrap_or_else(PoisonError::into_inner);
         boards.retain(|line| line.board.connected());
-        boards.push(Line { board, missed });
+        boards.push(Line { board, missed, interest });
     }
 
     /// Tells everybody of events that a transaction stored.
     pub fn publish_stored(&self, events: &[StoredEvent]) {
         for e in events {
-            let at = e.at.to_string();
-            let text = protocol::event(e.event, e.channel, Some(e.seq), &at, &e.data);
-            self.publish(e.channel, Some(e.seq), &text);
+            self.publish(e.channel, Some(e.seq), Kind::Kept, || {
+                protocol::event(e.event, e.channel, Some(e.seq), &e.at.to_string(), &e.data)
+            });
         }
     }
 
     /// Tells everybody of something that is not kept: who is not listening misses it.
     pub fn publish_ephemeral(&self, channel: Channel, event: &str, data: &Value) {
-        let at = super::now().to_string();
-        let text = protocol::event(event, channel, None, &at, data);
-        self.hand_over(channel, None, merge::key(channel, event, data), &text);
-        self.bus.publish(&Envelope::Event { channel, seq: None, text });
+        self.publish(channel, None, merge::kind(channel, event, data), || {
+            protocol::event(event, channel, None, &super::now().to_string(), data)
+        });
     }
 
-    fn publish(&self, channel: Channel, seq: Option<i64>, text: &str) {
-        self.hand_over(channel, seq, None, text);
-        self.bus.publish(&Envelope::Event { channel, seq, text: text.to_owned() });
+    /// Tells what `text` makes; nobody needs it when nobody follows the channel here and there is
+    /// no other node.
+    fn publish(
+        &self,
+        channel: Channel,
+        seq: Option<i64>,
+        kind: Kind,
+        text: impl FnOnce() -> String,
+    ) {
+        if matches!(self.bus, Bus::InProcess) && !self.is_followed(channel) {
+            return;
+        }
+        let text = text();
+        self.hand_over(channel, seq, kind, &text);
+        self.bus.publish(&Envelope::Event { channel, seq, text });
     }
 
     /// Hands an event of another node to the sockets of this node.
     pub fn deliver(&self, channel: Channel, seq: Option<i64>, text: &str) {
-        let state = if seq.is_none() { merge::key_in(channel, text) } else { None };
-        self.hand_over(channel, seq, state, text);
+        let kind = if seq.is_none() { merge::kind_in(channel, text) } else { Kind::Kept };
+        self.hand_over(channel, seq, kind, text);
     }
 
-    fn hand_over(&self, channel: Channel, seq: Option<i64>, state: Option<MergeKey>, text: &str) {
-        let event = Arc::new(Event { channel, seq, state, frame: protocol::text_frame(text) });
+    fn hand_over(&self, channel: Channel, seq: Option<i64>, kind: Kind, text: &str) {
+        if !self.is_followed(channel) {
+            return;
+        }
+        let event = Arc::new(Event { channel, seq, kind, frame: protocol::text_frame(text) });
         self.each(|line| {
+            if !line.interest.has(channel) {
+                return;
+            }
             if line.board.try_send(Deliver(event.clone())).is_err() && event.seq.is_some() {
                 line.missed.store(true, Ordering::Release);
             }
@@ -180,6 +199,12 @@ impl Fanout {
                 line.missed.store(true, Ordering::Release);
             }
         });
+    }
+
+    /// Whether a socket of this node follows `channel`.
+    fn is_followed(&self, channel: Channel) -> bool {
+        let boards = self.boards.read().unwrap_or_else(PoisonError::into_inner);
+        boards.iter().any(|line| line.interest.has(channel))
     }
 
     fn each(&self, f: impl Fn(&Line)) {

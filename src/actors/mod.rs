@@ -23,6 +23,7 @@ pub mod fanout;
 mod frame_guard;
 mod goodbye;
 mod healing;
+pub mod interest;
 pub mod line;
 mod merge;
 pub mod openings;

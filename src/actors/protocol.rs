@@ -2,6 +2,7 @@
 //! close codes. PROTOCOL.md section 3; `docs/websocket.md` is its public form.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -167,7 +168,13 @@ pub fn answer(id: &Value, result: &Result<Value, WireError>) -> String {
 }
 
 /// An event as text. `at` is RFC 3339.
-pub fn event(name: &str, channel: Channel, seq: Option<i64>, at: &str, data: &Value) -> String {
+pub fn event(
+    name: &str,
+    channel: Channel,
+    seq: Option<i64>,
+    at: &str,
+    data: &impl Display,
+) -> String {
     // Neither names nor channels nor instants need escapes. The data go as they are: a tree around
     // them would be a copy of theirs.
     let seq = seq.map(|seq| format!(r#","seq":{seq}"#)).unwrap_or_default();

@@ -17,6 +17,7 @@ use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
 
 use super::fanout::Event;
+use super::interest::Interest;
 use super::line::{Kind, Line, Outlet};
 use super::protocol::Close;
 use super::replay::Replays;
@@ -66,6 +67,8 @@ struct Followers {
 #[derive(Default)]
 pub struct Board {
     channels: HashMap<Channel, Followers>,
+    /// The keys of `channels`, for other threads.
+    interest: Interest,
     last_ticket: Ticket,
     outlet: Rc<Outlet>,
     replays: Rc<Replays>,
@@ -75,6 +78,11 @@ pub struct Board {
 pub type SharedBoard = Rc<RefCell<Board>>;
 
 impl Board {
+    /// What is followed here, for other threads.
+    pub fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
     /// What writes for the sockets of this worker.
     pub fn outlet(&self) -> &Rc<Outlet> {
         &self.outlet
@@ -110,7 +118,10 @@ impl Board {
         self.last_ticket += 1;
         line.set_catch_up(catch_up);
         let (line, ticket, cursor) = (line.clone(), self.last_ticket, Cursor::Asking(0));
-        let followers = self.channels.entry(channel).or_insert_with(Followers::new);
+        let followers = self.channels.entry(channel).or_insert_with(|| {
+            self.interest.begin(channel);
+            Followers::new()
+        });
         line.set_place(channel, Some(followers.list.len()));
         followers.list.push(Subscription { line, ticket, cursor });
         ticket
@@ -141,6 +152,7 @@ impl Board {
         }
         if followers.list.is_empty() {
             self.channels.remove(&channel);
+            self.interest.end(channel);
         }
         true
     }
@@ -182,13 +194,12 @@ impl Board {
         let Some(followers) = self.channels.get_mut(&event.channel) else { return };
         followers.is_stirred |= event.seq.is_some();
         counters::delivered(event.seq.is_some(), followers.list.len());
-        let kind = event.state.map_or(Kind::Fleeting, Kind::Newest);
         // A copy for this worker: its threads would take turns at counting clones of one.
         let frame = Bytes::copy_from_slice(&event.frame);
         for s in &mut followers.list {
             let Some(seq) = event.seq else {
                 if !matches!(s.cursor, Cursor::Asking(_)) {
-                    s.line.push(frame.clone(), kind);
+                    s.line.push(frame.clone(), event.kind);
                 }
                 continue;
             };
@@ -339,6 +350,9 @@ impl Handler<Heads> for Switchboard {
         for (channel, head) in heads.iter() {
             board.see_head(*channel, *head);
         }
+        if self.missed.swap(false, Ordering::AcqRel) {
+            board.catch_up_all();
+        }
     }
 }
 
@@ -367,7 +381,7 @@ mod tests {
     fn event(channel: Channel, seq: i64) -> Event {
         // One byte per frame is enough to see the order; the seqs of the test stay below 256.
         let frame = vec![u8::try_from(seq).unwrap()].into();
-        Event { channel, seq: Some(seq), state: None, frame }
+        Event { channel, seq: Some(seq), kind: Kind::Kept, frame }
     }
 
     #[actix::test]

@@ -220,7 +220,7 @@ fn of_this_worker(fanout: &Fanout) -> (SharedBoard, SharedRoster) {
         let board = SharedBoard::default();
         let missed = Arc::new(AtomicBool::new(false));
         let switchboard = Switchboard::new(board.clone(), missed.clone()).start();
-        fanout.register(switchboard, missed);
+        fanout.register(switchboard, missed, board.borrow().interest().clone());
         let roster = fanout.rosters().start(board.clone());
         boards.push((fanout.clone(), board.clone(), roster.clone()));
         (board, roster)

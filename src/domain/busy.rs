@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::group::Seats;
 use super::intervals;
-use super::time::{Interval, minutes};
+use super::time::{Interval, minutes, shifted};
 
 /// Minutes kept free before and after an appointment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -184,9 +184,12 @@ impl FromIterator<Busy> for BusySet {
         let mut items: Vec<Busy> = items.into_iter().collect();
         items.sort_by_key(|item| item.occupied.start());
         let starts = items.iter().map(|item| (item.key, item.occupied.start())).collect();
-        let mut set = Self { items, reach: Vec::new(), starts };
-        set.renew_reach(0);
-        set
+        let mut latest = Timestamp::MIN;
+        let reach = items.iter().map(|item| {
+            latest = latest.max(item.occupied.end());
+            latest
+        });
+        Self { reach: reach.collect(), items, starts }
     }
 }
 
@@ -199,6 +202,8 @@ impl BusySet {
         self.starts.insert(item.key, start);
         let at = self.items.partition_point(|other| other.occupied.start() <= start);
         self.items.insert(at, item);
+        let before = self.reach_before(at);
+        self.reach.insert(at, before);
         self.renew_reach(at);
     }
 
@@ -208,6 +213,7 @@ impl BusySet {
         let from = self.items.partition_point(|item| item.occupied.start() < start);
         let at = from + self.items.get(from..)?.iter().position(|item| item.key == key)?;
         let item = self.items.remove(at);
+        self.reach.remove(at);
         self.renew_reach(at);
         Some(item)
     }
@@ -238,12 +244,46 @@ impl BusySet {
         intervals::union(near.map(|i| i.occupied.padded(new.after(), new.before())).collect())
     }
 
+    /// From when on nothing keeps an appointment with these buffers out at `start`, which is free
+    /// itself: the end of what is [`blocked`](Self::blocked) before it, or `earliest`.
+    pub fn free_since(
+        &self,
+        start: Timestamp,
+        earliest: Timestamp,
+        new: Buffers,
+        view: Viewpoint,
+    ) -> Timestamp {
+        let until = shifted(start, new.after());
+        let behind = self.items.partition_point(|item| item.occupied.start() < until);
+        let before = self.items.iter().zip(&self.reach).take(behind).rev();
+        let mut since = earliest;
+        for (item, reach) in before {
+            if shifted(*reach, new.before()) <= since {
+                // Neither this one nor any before it ends later.
+                break;
+            }
+            if view.is_blocked_by(item) {
+                since = since.max(shifted(item.occupied.end(), new.before()));
+            }
+        }
+        since
+    }
+
+    /// The latest end of occupied time before the item at `at`.
+    fn reach_before(&self, at: usize) -> Timestamp {
+        let before = at.checked_sub(1).and_then(|at| self.reach.get(at));
+        before.copied().unwrap_or(Timestamp::MIN)
+    }
+
+    /// Sets right what follows from a change of the item at `from`, as far as it goes.
     fn renew_reach(&mut self, from: usize) {
-        self.reach.truncate(from);
-        let mut latest = self.reach.last().copied().unwrap_or(Timestamp::MIN);
-        for item in self.items.iter().skip(from) {
+        let mut latest = self.reach_before(from);
+        for (item, reach) in self.items.iter().zip(&mut self.reach).skip(from) {
             latest = latest.max(item.occupied.end());
-            self.reach.push(latest);
+            if *reach == latest {
+                break;
+            }
+            *reach = latest;
         }
     }
 }
@@ -351,6 +391,15 @@ mod tests {
                 blocked.iter().any(|b| b.overlaps(&wanted)),
                 set.conflict(wanted, new, now()).is_some()
             );
+            if !blocked.iter().any(|b| b.overlaps(&wanted)) {
+                let earliest = time(start.min(500), 0).start();
+                let all = set.blocked(time(-500, 4_000 + start), new, now());
+                let since = all.iter().map(Interval::end).filter(|end| *end <= wanted.start()).max();
+                prop_assert_eq!(
+                    set.free_since(wanted.start(), earliest, new, now()),
+                    since.unwrap_or(earliest).max(earliest)
+                );
+            }
         }
     }
 }

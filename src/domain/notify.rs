@@ -15,7 +15,7 @@ use super::quiet::QuietHours;
 use super::time::{minutes, shifted};
 
 /// A notification before it is stored.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Notice {
     /// Machine-readable kind, `booking_requested` and so on.
     pub kind: &'static str,

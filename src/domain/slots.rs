@@ -77,10 +77,9 @@ impl StartBounds {
     }
 }
 
-/// One merged working window, what of it is free for a start-to-end, and where its grid begins anew.
+/// One merged working window, and where its grid begins anew.
 struct Stretch {
     window: Interval,
-    free: Vec<Interval>,
     restarts: Vec<Timestamp>,
 }
 
@@ -133,8 +132,8 @@ impl SlotQuery<'_> {
         let always = self.hours.without_holidays();
         for hours in [self.hours].into_iter().chain(&always) {
             let query = SlotQuery { hours, ..*self };
-            for stretch in query.stretches(range.start(), range.end(), &BusySet::default()) {
-                for run in query.runs(&stretch) {
+            for stretch in query.stretches(range.start(), range.end()) {
+                for run in query.runs(&stretch, &[stretch.window]) {
                     candidates.extend(query.steps(&run, range.start(), range.end()));
                 }
             }
@@ -157,7 +156,7 @@ impl SlotQuery<'_> {
     fn check(&self, start: Timestamp, bounds: &StartBounds) -> Result<(), SlotRefusal> {
         bounds.check(start, self.view.now)?;
         let wanted = Interval::lasting(start, self.rules.duration());
-        let stretches = self.stretches(start, wanted.end(), self.busy);
+        let stretches = self.stretches(start, wanted.end());
         let stretch =
             stretches.iter().find(|stretch| stretch.window.covers(&wanted)).ok_or_else(|| {
                 match self.hours.holiday_in_the_way(wanted) {
@@ -179,7 +178,10 @@ impl SlotQuery<'_> {
             return Err(SlotRefusal::Taken { key, what, occupied });
         }
         let start = wanted.start();
-        let on_grid = self.runs(stretch).any(|run| {
+        let (opens, rules) = (stretch.window.start(), self.rules);
+        let since = self.busy.free_since(start, opens, rules.buffers, self.view);
+        let free = Interval::new(since, stretch.window.end()).ok();
+        let on_grid = self.runs(stretch, free.as_slice()).any(|run| {
             run.first <= start
                 && start < run.until
                 && remainder(start.duration_since(run.first), self.rules.increment()).is_zero()
@@ -207,9 +209,10 @@ impl SlotQuery<'_> {
         if from >= until {
             return starts;
         }
-        for stretch in self.stretches(from, until, self.busy) {
-            let mut free = stretch.free.iter().peekable();
-            for run in self.runs(&stretch) {
+        for stretch in self.stretches(from, until) {
+            let all_free = self.free(&stretch, from);
+            let mut free = all_free.iter().peekable();
+            for run in self.runs(&stretch, &all_free) {
                 starts.extend(self.steps(&run, from, until).filter(|start| {
                     let end = shifted(*start, self.rules.duration());
                     while free.next_if(|interval| interval.end() < end).is_some() {}
@@ -231,9 +234,8 @@ impl SlotQuery<'_> {
         group.joinable(self.busy, range, length, buffers, self.view)
     }
 
-    /// The working windows that can hold starts in `[from, until)`. Taken time is read only from
-    /// where the grids in that range begin.
-    fn stretches(&self, from: Timestamp, until: Timestamp, busy: &BusySet) -> Vec<Stretch> {
+    /// The working windows that can hold starts in `[from, until)`.
+    fn stretches(&self, from: Timestamp, until: Timestamp) -> Vec<Stretch> {
         let end = shifted(until, self.rules.duration());
         let weeks = self.hours.week_starts(from, end);
         let back = weeks.first().copied().unwrap_or(from);
@@ -245,20 +247,26 @@ impl SlotQuery<'_> {
                 .filter(|(before, monday)| window.start() < **before && **monday < window.end())
                 .map(|(_, monday)| *monday)
                 .collect();
-            let since = restarts.iter().rfind(|restart| **restart <= from);
-            let begins = since.copied().unwrap_or(window.start());
-            let read = Interval::lasting(begins, window.end().duration_since(begins));
-            let blocked = busy.blocked(read, self.rules.buffers, self.view);
-            Stretch { window, free: intervals::subtract(&[window], &blocked), restarts }
+            Stretch { window, restarts }
         })
         .collect()
     }
 
-    /// The grids of one window, in order.
-    fn runs(&self, stretch: &Stretch) -> impl Iterator<Item = GridRun> {
+    /// What of a window is free. Taken time is read only from where the grid at `from` begins.
+    fn free(&self, stretch: &Stretch, from: Timestamp) -> Vec<Interval> {
+        let window = stretch.window;
+        let since = stretch.restarts.iter().rfind(|restart| **restart <= from);
+        let begins = since.copied().unwrap_or(window.start());
+        let read = Interval::lasting(begins, window.end().duration_since(begins));
+        let blocked = self.busy.blocked(read, self.rules.buffers, self.view);
+        intervals::subtract(&[window], &blocked)
+    }
+
+    /// The grids of one window of which so much is free, in order.
+    fn runs(&self, stretch: &Stretch, free: &[Interval]) -> impl Iterator<Item = GridRun> {
         let (whole, free) = match self.rules.grid {
             Grid::Window => (Some(stretch.window), None),
-            Grid::Restart { .. } => (None, Some(&stretch.free)),
+            Grid::Restart { .. } => (None, Some(free)),
         };
         let origins = whole.into_iter().chain(free.into_iter().flatten().copied());
         let pieces = origins.flat_map(|origin| split(origin, &stretch.restarts));

@@ -108,6 +108,9 @@ impl std::error::Error for EndBeforeStart {}
 
 /// The instant `length` later (earlier if negative), held at the ends of the supported years.
 pub fn shifted(instant: Timestamp, length: SignedDuration) -> Timestamp {
+    if length.is_zero() {
+        return instant;
+    }
     let limit = if length.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
     instant.checked_add(length).unwrap_or(limit)
 }

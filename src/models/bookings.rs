@@ -15,7 +15,7 @@ use crate::domain::cancellation::share;
 /// A row of `bookings` with the user of its practice and the name of its service.
 ///
 /// Its JSON is what the audit trail keeps of a change, so that a booking can be rebuilt from its
-/// events; what others store or the database derives is left out of it.
+/// events; what others store or the database derives is left out of it, and so is what is null.
 #[derive(Debug, Clone, PartialEq, Queryable, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Booking {
@@ -36,10 +36,14 @@ pub struct Booking {
     pub commission_amount: i64,
     pub currency: String,
     pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[diesel(deserialize_as = jiff_diesel::NullableTimestamp)]
     pub hold_expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cancellation_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_notes: Option<String>,
     pub version: i64,
     #[diesel(deserialize_as = jiff_diesel::Timestamp)]
@@ -47,20 +51,25 @@ pub struct Booking {
     /// How many come.
     pub seats: i32,
     /// The session that others may join, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub group_session_id: Option<Uuid>,
     /// Whether it keeps others out while it waits for an answer.
     pub pending_blocks: bool,
     /// The booking that this one took the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rescheduled_from: Option<Uuid>,
     /// The first booking of the chain of reschedules; `None` for that one itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub chain_id: Option<Uuid>,
     /// RFC 5545 `SEQUENCE`.
     pub ical_sequence: i32,
     /// What bookings made together have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub series_id: Option<Uuid>,
     /// See `domain::cancellation`; copied from the offer.
     pub cancellation_policy: serde_json::Value,
     /// The percent of the price that come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub refund_percent: Option<i16>,
     /// Whether it keeps others out.
     #[serde(skip)]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::Conn;
 use super::fixed::Fixed;
+use super::json::Json;
 use super::schema::{blocked_times, bookings, calendar_changes, calendars, practitioners};
 use crate::domain::booking::Status;
 
@@ -280,11 +281,10 @@ type NewVersionRow = (SqlUuid, BigInt, Timestamptz);
 /// what changed in it. The practitioners must differ.
 pub async fn append_changes(
     conn: &mut Conn,
-    changes: &[(Uuid, serde_json::Value)],
+    changes: &[(Uuid, Json)],
 ) -> QueryResult<Vec<NewVersion>> {
     struct Heads;
-    let (ids, data): (Vec<Uuid>, Vec<&serde_json::Value>) =
-        changes.iter().map(|(id, data)| (*id, data)).unzip();
+    let (ids, data): (Vec<Uuid>, Vec<&Json>) = changes.iter().map(|(id, data)| (*id, data)).unzip();
     let binds = (ids.into_sql::<Array<SqlUuid>>(), data.into_sql::<Array<Jsonb>>());
     let rows: Vec<(Uuid, i64, jiff_diesel::Timestamp)> = Fixed::<_, _, NewVersionRow>::new(
         Heads,

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::Conn;
 use super::calendar_commit::StoredEvent;
 use super::conversation_events;
+use super::json::Json;
 use super::messages::Told;
 use super::schema::{conversation_events as events_table, conversation_members};
 use crate::domain::channel::Channel;
@@ -252,8 +253,8 @@ impl Place<'_> {
             event,
             at: self.now,
             data: match message {
-                Some(message) => conversation_events::about(message, data),
-                None => data,
+                Some(message) => Json::of(&conversation_events::about(message, data)),
+                None => Json::of(&data),
             },
         });
         Ok(())

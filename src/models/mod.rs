@@ -21,6 +21,7 @@ pub mod groups;
 pub mod heads;
 pub mod idempotency;
 pub mod invites;
+pub mod json;
 pub mod ledger;
 pub mod message_archive;
 pub mod message_commit;

@@ -6,12 +6,14 @@ use std::time::Duration;
 use diesel::sql_types::{Array, Double, Jsonb, Text, Uuid as SqlUuid};
 use diesel::{IntoSql, QueryResult};
 use diesel_async::RunQueryDsl;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Conn;
 use super::calendar_commit::StoredEvent;
 use super::fixed::Fixed;
+use super::json::Json;
 use super::user_events::{self, Appended, NewUserEvent};
 use crate::domain::channel::Channel;
 use crate::domain::notify::Notice;
@@ -32,6 +34,15 @@ impl Addressed {
     }
 }
 
+/// The data of `notification:new`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotificationNew<'a> {
+    notification_id: Uuid,
+    #[serde(flatten)]
+    notice: &'a Notice,
+}
+
 /// Stores `events` and then `notices` with their pushes, which go out after `window` unless
 /// acknowledged; returns what the sockets are to hear. A notice whose id is stored already is left
 /// out. Who has no device gets no push, see `outbox`.
@@ -48,10 +59,7 @@ pub async fn tell(
     events.extend(stored_ones.map(|Addressed { id, user_id, notice }| NewUserEvent {
         user_id,
         event: "notification:new",
-        data: json!({
-            "notificationId": id, "kind": notice.kind, "title": notice.title,
-            "body": notice.body, "data": notice.data,
-        }),
+        data: Json::of(&NotificationNew { notification_id: id, notice: &notice }),
     }));
     append(conn, events).await
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Conn;
 use super::fixed::Fixed;
+use super::json::Json;
 use super::schema::{user_channels, user_events};
 
 /// An event for one user, before it has a seq.
@@ -19,7 +20,7 @@ pub struct NewUserEvent {
     pub user_id: Uuid,
     /// Name of the event, `booking:created` and so on.
     pub event: &'static str,
-    pub data: Value,
+    pub data: Json,
 }
 
 /// The seq of the newest event of a user.
@@ -77,7 +78,7 @@ pub async fn append(conn: &mut Conn, events: &[NewUserEvent]) -> QueryResult<Opt
     let places: Vec<i64> = events.iter().map(count).collect();
     let users: Vec<Uuid> = events.iter().map(|e| e.user_id).collect();
     let names: Vec<&str> = events.iter().map(|e| e.event).collect();
-    let data: Vec<&Value> = events.iter().map(|e| &e.data).collect();
+    let data: Vec<&Json> = events.iter().map(|e| &e.data).collect();
     let binds = (
         users.into_sql::<Array<SqlUuid>>(),
         places.clone().into_sql::<Array<BigInt>>(),

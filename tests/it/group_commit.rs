@@ -11,7 +11,7 @@ use hub::bus::Bus;
 use hub::models::calendar_commit::{Command, CommitRules, Job, Outcome, commit};
 use hub::models::calendars::Block;
 use hub::models::pool::Pool;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::races::job;
@@ -118,6 +118,7 @@ async fn changed_hours_are_told_beside_what_became_busy() {
     assert!(matches!(done.outcomes[..], [Outcome::Scheduled(_), Outcome::Blocked(_)]));
     assert_eq!(done.events.len(), 1);
     let data = &done.events[0].data;
+    let data: Value = serde_json::from_str(&data.to_string()).unwrap();
     assert_eq!(data["hoursChanged"], true);
     assert_eq!(data["changes"][0]["start"], practice.slot(3).to_string());
 }

@@ -25,12 +25,14 @@ use diesel::sql_types::{Array, BigInt};
 use diesel::{IntoSql, QueryResult};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::bookings::Booking;
 use super::calendars::{self, Block, Change};
 use super::catalogue::Offer;
 use super::fixed::Fixed;
+use super::json::Json;
 use super::notices::Addressed;
 use super::user_events::NewUserEvent;
 use super::{Conn, bookings};
@@ -168,7 +170,7 @@ pub struct StoredEvent {
     pub seq: i64,
     pub event: &'static str,
     pub at: Timestamp,
-    pub data: serde_json::Value,
+    pub data: Json,
 }
 
 /// Everything that a committed batch brought about.
@@ -281,23 +283,23 @@ async fn follow_up(
     for practitioner_id in &ledger.hours_changed {
         ledger.changes.entry(*practitioner_id).or_default();
     }
-    let changes: Vec<(Uuid, serde_json::Value)> = ledger
-        .changes
-        .iter()
-        .map(|(id, changes)| {
-            let hours_changed = ledger.hours_changed.contains(id);
-            (*id, serde_json::json!({ "changes": changes, "hoursChanged": hours_changed }))
-        })
-        .collect();
-    let mut data: BTreeMap<Uuid, serde_json::Value> = changes.iter().cloned().collect();
+    let news = |version| {
+        let hours_changed = &ledger.hours_changed;
+        move |(id, changes): (&Uuid, &Vec<Change>)| {
+            let hours_changed = hours_changed.contains(id);
+            Json::of(&AvailabilityChanged { changes, hours_changed, version })
+        }
+    };
+    let changes: Vec<(Uuid, Json)> =
+        ledger.changes.iter().map(|entry| (*entry.0, news(None)(entry))).collect();
     for new in calendars::append_changes(conn, &changes).await? {
-        let data = data.remove(&new.practitioner_id).unwrap_or_default();
+        let Some(entry) = ledger.changes.get_key_value(&new.practitioner_id) else { continue };
         stored.push(StoredEvent {
             channel: Channel::Calendar(new.practitioner_id),
             seq: new.version,
             event: "availability:changed",
             at: new.created_at,
-            data: calendar_event(new.version, data),
+            data: news(Some(new.version))(entry),
         });
     }
     news::tell(conn, rules, &mut ledger, &mut stored).await?;
@@ -308,7 +310,17 @@ async fn follow_up(
     })
 }
 
-/// The data of `availability:changed`: what `calendar_changes` keeps, plus the version.
+/// The data of `availability:changed`; `calendar_changes` keeps it without the version.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AvailabilityChanged<'a> {
+    changes: &'a [Change],
+    hours_changed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
+}
+
+/// The data of `availability:changed` from what `calendar_changes` keeps of it.
 pub fn calendar_event(version: i64, mut data: serde_json::Value) -> serde_json::Value {
     if let Some(object) = data.as_object_mut() {
         object.insert("version".to_owned(), version.into());

@@ -3,14 +3,16 @@
 use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel::{IntoSql, QueryResult};
 use diesel_async::RunQueryDsl;
+use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{CommitRules, Ledger, Placement, StoredEvent};
 use crate::domain::booking::{Status, Step};
 use crate::domain::notify::{self, BookingNews};
-use crate::models::bookings::Booking;
+use crate::models::bookings::{Booking, BookingView};
 use crate::models::fixed::Fixed;
+use crate::models::json::Json;
 use crate::models::notices::{self, Addressed};
 use crate::models::user_events::NewUserEvent;
 use crate::models::{Conn, reminders};
@@ -24,7 +26,7 @@ pub(super) struct TrailEntry {
     to_status: String,
     actor_id: Option<Uuid>,
     reason: Option<String>,
-    data: Value,
+    data: Json,
 }
 
 /// Notes that `action` made `after` out of `before`, or out of nothing, with all that changed.
@@ -49,14 +51,19 @@ pub(super) fn trail(
 }
 
 /// The fields of `after` that differ from `before`; without one, all that are not null.
-fn changed(before: Option<&Booking>, after: &Booking) -> Value {
+fn changed(before: Option<&Booking>, after: &Booking) -> Json {
+    let Some(before) = before else { return Json::of(after) };
     let fields = |row: &Booking| match json!(row) {
         Value::Object(fields) => fields,
         _ => serde_json::Map::new(),
     };
-    let (old, mut new) = (before.map(fields).unwrap_or_default(), fields(after));
-    new.retain(|name, value| old.get(name).unwrap_or(&Value::Null) != value);
-    Value::Object(new)
+    let (old, mut new) = (fields(before), fields(after));
+    // What is null now has no field.
+    for name in old.keys() {
+        new.entry(name).or_insert(Value::Null);
+    }
+    new.retain(|name, value| old.get(name) != Some(value));
+    Json::of(&new)
 }
 
 /// Notes the end of a hold or request that the database flipped from `from` to what it now is.
@@ -88,7 +95,7 @@ pub(super) async fn write_trail(conn: &mut Conn, trail: &[TrailEntry]) -> QueryR
     let ids: Vec<Uuid> = trail.iter().map(|e| e.booking_id).collect();
     let versions: Vec<i64> = trail.iter().map(|e| e.version).collect();
     let actors: Vec<Option<Uuid>> = trail.iter().map(|e| e.actor_id).collect();
-    let data: Vec<&Value> = trail.iter().map(|e| &e.data).collect();
+    let data: Vec<&Json> = trail.iter().map(|e| &e.data).collect();
     let binds = (
         ids.into_sql::<Array<SqlUuid>>(),
         versions.into_sql::<Array<BigInt>>(),
@@ -199,9 +206,17 @@ pub(super) fn expired(ledger: &mut Ledger, row: &Booking) {
     notice(ledger, row.seeker_id, BookingNews::Expired, row);
 }
 
+/// The data of an event about a booking.
+#[derive(Serialize)]
+struct About<'a> {
+    booking: BookingView,
+    reason: Option<&'a str>,
+}
+
 fn both_sides(ledger: &mut Ledger, event: &'static str, row: &Booking) {
     for user_id in [row.seeker_id, row.practitioner_user_id] {
-        let data = json!({ "booking": row.view(user_id), "reason": row.cancellation_reason });
+        let (booking, reason) = (row.view(user_id), row.cancellation_reason.as_deref());
+        let data = Json::of(&About { booking, reason });
         ledger.events.push(NewUserEvent { user_id, event, data });
     }
 }
