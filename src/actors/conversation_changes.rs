@@ -9,6 +9,7 @@ use super::committer::Batch;
 use super::conversation::{self, ConversationActor};
 use super::conversation_inbox::Happened;
 use super::error::{Error, Result};
+use super::fanout::Fanout;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 use crate::models::Conn;
@@ -49,12 +50,17 @@ impl Handler<Alter> for ConversationActor {
     fn handle(&mut self, alter: Alter, _: &mut Context<Self>) -> Self::Result {
         let (known, changes, pool, id) =
             (self.known(), self.changes.clone(), self.pool.clone(), self.id);
+        let fanout = self.fanout.clone();
         let commit = async move {
             known?;
             let Alter { actor_id, change } = alter;
             match changes.submit(Job { conversation_id: id, actor_id, change }).await? {
                 Outcome::Refused(refusal) => Err(Error::from(refusal)),
                 Outcome::Done(done) if done.members_changed => {
+                    // First of all: reading who is left may take its time.
+                    if let Some(user_id) = done.expelled {
+                        expel(&fanout, id, user_id);
+                    }
                     // What can not be read now is noticed by the next message.
                     let now = conversation::load(pool, id).await.ok();
                     Ok((done, now))
@@ -66,9 +72,6 @@ impl Handler<Alter> for ConversationActor {
             let (done, known) = made?;
             if let Some(known) = known {
                 actor.know(known);
-            }
-            if let Some(user_id) = done.expelled {
-                actor.expel(user_id);
             }
             if done.fresh {
                 actor.note(Happened::Other);
@@ -97,13 +100,12 @@ impl Handler<Refresh> for ConversationActor {
     }
 }
 
-impl ConversationActor {
-    /// Ends the subscriptions of who is no member any more, everywhere, and tells their inbox.
-    fn expel(&self, user_id: Uuid) {
-        self.fanout.expel(Channel::Conversation(self.id), user_id);
-        let data = json!({ "conversationId": self.id, "left": true });
-        self.fanout.publish_ephemeral(Channel::User(user_id), "conversation:updated", &data);
-    }
+/// Ends the subscriptions of who is no member of `conversation` any more, everywhere, and tells
+/// their inbox.
+fn expel(fanout: &Fanout, conversation: Uuid, user_id: Uuid) {
+    fanout.expel(Channel::Conversation(conversation), user_id);
+    let data = json!({ "conversationId": conversation, "left": true });
+    fanout.publish_ephemeral(Channel::User(user_id), "conversation:updated", &data);
 }
 
 /// The message of a change of one.

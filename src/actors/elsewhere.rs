@@ -14,11 +14,7 @@ pub struct OtherNodes(pub Members);
 impl ConnectionCount for OtherNodes {
     fn opened(&self, user_id: Uuid, here: u32) -> BoxFuture<'static, u32> {
         let members = self.0.clone();
-        async move {
-            let told = members.report(user_id, None, Some(here)).await;
-            told.map_or(0, |told| told.elsewhere)
-        }
-        .boxed()
+        async move { members.opened(user_id, here).await.unwrap_or_default() }.boxed()
     }
 
     fn closed(&self, user_id: Uuid, here: u32) {

@@ -32,6 +32,16 @@ impl Error {
         Self::Refused(Refusal::Overloaded(OVERLOAD_PAUSE))
     }
 
+    /// Whether the same may succeed a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                matches!(refusal, Refusal::Overloaded(_) | Refusal::RateLimited(_))
+            }
+            Self::Unavailable(_) | Self::Fault(_) => true,
+        }
+    }
+
     /// What goes to the log and to nobody else.
     pub fn cause(&self) -> Option<&str> {
         match self {

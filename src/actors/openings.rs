@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::error::{Error, Result};
 use crate::domain::channel::Channel;
-use crate::models::openings;
+use crate::models::openings::{self, Head};
 use crate::models::pool::Pool;
 
 /// Wishes that may wait; more are refused as `overloaded`.
@@ -24,7 +24,7 @@ const READERS: usize = 2;
 struct Wish {
     user_id: Uuid,
     channels: Vec<Channel>,
-    reply: oneshot::Sender<Result<Vec<Option<i64>>>>,
+    reply: oneshot::Sender<Result<Vec<Option<Head>>>>,
 }
 
 /// Where sockets ask. Clones share the queue.
@@ -48,10 +48,9 @@ impl Openings {
         self.0.capacity() > QUEUE / 8
     }
 
-    /// The heads of those of `channels` (`user:`, `conversation:` and `calendar:`) that `user_id`
-    /// may follow, in their order; none for the others, and for those that are not there. Reads
-    /// what is committed by now.
-    pub async fn heads(&self, user_id: Uuid, channels: Vec<Channel>) -> Result<Vec<Option<i64>>> {
+    /// The heads of those of `channels` that `user_id` may follow, in their order; none for the
+    /// others, and for those that are not there. Reads what is committed by now.
+    pub async fn heads(&self, user_id: Uuid, channels: Vec<Channel>) -> Result<Vec<Option<Head>>> {
         if channels.is_empty() {
             return Ok(Vec::new());
         }
@@ -87,7 +86,7 @@ async fn read(pool: Pool, wishes: std::sync::Arc<Mutex<mpsc::Receiver<Wish>>>) {
     }
 }
 
-async fn heads(pool: &Pool, asked: &[(Uuid, Channel)]) -> Result<Vec<Option<i64>>> {
+async fn heads(pool: &Pool, asked: &[(Uuid, Channel)]) -> Result<Vec<Option<Head>>> {
     let mut conn = pool.get().await?;
     Ok(openings::heads(&mut conn, asked).await?)
 }

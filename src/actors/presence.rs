@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message,
-    MessageResult, SpawnHandle, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler,
+    Message, MessageResult, ResponseFuture, SpawnHandle, WrapFuture,
 };
 use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::directory::Directory;
@@ -25,9 +26,8 @@ use crate::domain::presence::{Presence, State, View};
 
 /// Users that are asked about at once.
 const ASKED: usize = 32;
-/// Users that are reported anew together, and the pause after them.
-const RENEWED: usize = 50;
-const RENEW_PAUSE: Duration = Duration::from_millis(20);
+/// Users that are reported anew at once.
+const RENEWED: usize = 64;
 
 /// One user's presence.
 pub struct PresenceActor {
@@ -40,6 +40,8 @@ pub struct PresenceActor {
     reporting: bool,
     /// Whether a report has failed, so that the next one is told whether or not it changes anything.
     unreported: bool,
+    /// Who wants to know when the report under way is answered.
+    renewed: Vec<oneshot::Sender<()>>,
     timer: Option<SpawnHandle>,
 }
 
@@ -51,6 +53,10 @@ struct Common {
     grace: Duration,
     /// Some report has failed.
     unreported: Arc<AtomicBool>,
+    /// Everything is to be reported anew.
+    all_due: Arc<AtomicBool>,
+    /// What Redis does not know is being set right.
+    upkeep: Arc<AtomicBool>,
 }
 
 impl Actor for PresenceActor {
@@ -93,6 +99,10 @@ impl PresenceActor {
         let report = async move { members.report(user_id, Some(view), sockets).await };
         ctx.spawn(report.into_actor(self).map(move |told, actor, ctx| {
             actor.reporting = false;
+            // Who does not wait any more needs no answer.
+            for done in actor.renewed.drain(..) {
+                let _ = done.send(());
+            }
             match told {
                 Ok(told) if told.changed || actor.unreported => {
                     actor.unreported = false;
@@ -168,19 +178,31 @@ impl Handler<Look> for PresenceActor {
     }
 }
 
-/// Report again what is known here: Redis may have lost it.
+/// Report again what is known here, since Redis may have lost it, or only what could not be
+/// reported. Answered when Redis has.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Renew;
+struct Renew {
+    all: bool,
+}
 
 impl Handler<Renew> for PresenceActor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Renew, ctx: &mut Context<Self>) {
-        if self.unreported || !self.presence.is_idle(super::now()) {
+    fn handle(&mut self, renew: Renew, ctx: &mut Context<Self>) -> Self::Result {
+        if self.unreported || (renew.all && !self.presence.is_idle(super::now())) {
             let sockets = u32::try_from(self.presence.sockets()).unwrap_or(u32::MAX);
             self.report(Some(sockets), ctx);
         }
+        if !self.reporting {
+            return Box::pin(async {});
+        }
+        let (done, answered) = oneshot::channel();
+        self.renewed.push(done);
+        Box::pin(async {
+            // An actor that stops has nothing to report.
+            let _ = answered.await;
+        })
     }
 }
 
@@ -206,7 +228,14 @@ impl PresenceBook {
     pub fn new(threads: Arc<[ArbiterHandle]>, fanout: Fanout, grace: Duration) -> Self {
         let news = PresenceNews::new(fanout.clone());
         let (bus, unreported) = (fanout.bus().clone(), Arc::default());
-        let common = Common { news, bus, grace, unreported };
+        let common = Common {
+            news,
+            bus,
+            grace,
+            unreported,
+            all_due: Arc::default(),
+            upkeep: Arc::default(),
+        };
         let each = common.clone();
         let users = Directory::new(threads, move |user_id, _| PresenceActor {
             user_id,
@@ -215,6 +244,7 @@ impl PresenceBook {
             told: State::Offline,
             reporting: false,
             unreported: false,
+            renewed: Vec::new(),
             timer: None,
         });
         Self { users, common, fanout }
@@ -274,32 +304,48 @@ impl PresenceBook {
         stream::iter(self.fanout.watched().await).for_each_concurrent(ASKED, tell).await;
     }
 
-    /// Says to the other nodes that this one lives, takes away what dead ones have told, and
-    /// reports again what Redis may not know: after a failure and after a `minute`, everything.
-    /// To be called every few seconds.
+    /// Says to the other nodes that this one lives, and lets what dead ones have told be taken away
+    /// and what Redis may not know be reported: after a failure what failed, for a node that is new
+    /// to Redis and after a `minute` everything. To be called every few seconds: that other work
+    /// goes on beside it, one at a time, since a node that does not say that it lives is dead.
     pub async fn keep(&self, minute: bool) {
         let Some(members) = self.common.bus.members().filter(Members::is_there) else { return };
         let Ok(seen) = members.beat().await else { return };
-        if self.common.unreported.swap(false, Ordering::AcqRel) || seen.is_new || minute {
-            self.renew().await;
+        let common = &self.common;
+        common.all_due.fetch_or(seen.is_new || minute, Ordering::AcqRel);
+        // What is under way is looked at again at the next beat.
+        if common.upkeep.swap(true, Ordering::AcqRel) {
+            return;
         }
-        for node in seen.dead {
-            tracing::info!(%node, "a node is dead; its users are taken away");
-            let tell = |user_id, told| self.common.tell(user_id, told);
-            if members.sweep(node, tell).await.is_err() {
-                return;
+        let book = self.clone();
+        tokio::spawn(async move {
+            let all = book.common.all_due.swap(false, Ordering::AcqRel);
+            if book.common.unreported.swap(false, Ordering::AcqRel) || all {
+                book.renew(&members, all).await;
             }
-        }
+            for node in seen.dead {
+                tracing::info!(%node, "a node is dead; its users are taken away");
+                let tell = |user_id, told| book.common.tell(user_id, told);
+                if members.sweep(node, tell).await.is_err() {
+                    break;
+                }
+            }
+            book.common.upkeep.store(false, Ordering::Release);
+        });
     }
 
-    /// Reports everybody who is here, some at a time.
-    async fn renew(&self) {
-        for some in self.users.all().chunks(RENEWED) {
-            for actor in some {
-                // One that is just stopping has nothing to report.
-                let _ = actor.send(Renew).await;
+    /// Reports everybody who is here, or who could not be reported, some at a time; stops when Redis
+    /// is away.
+    async fn renew(&self, members: &Members, all: bool) {
+        let renew = async |actor: Addr<PresenceActor>| {
+            if !members.is_there() {
+                let again = if all { &self.common.all_due } else { &self.common.unreported };
+                again.store(true, Ordering::Release);
+                return;
             }
-            tokio::time::sleep(RENEW_PAUSE).await;
-        }
+            // One that is just stopping has nothing to report.
+            let _ = actor.send(Renew { all }).await;
+        };
+        stream::iter(self.users.all()).for_each_concurrent(RENEWED, renew).await;
     }
 }

@@ -26,7 +26,7 @@ use super::goodbye::Goodbye;
 use super::line::Line;
 use super::openings::Openings;
 use super::presence::PresenceBook;
-use super::protocol::{Close, WireError};
+use super::protocol::{Close, MAX_SUBSCRIPTIONS, WireError};
 use super::response::Response;
 use super::roster::{SharedRoster, Socket};
 use super::socket_machine::{Effect, Identity, Input, Machine, Piece, SocketRules};
@@ -63,6 +63,9 @@ pub struct SocketWorld {
     pub ops: Rc<dyn SocketOps>,
     pub rules: SocketRules,
 }
+
+/// Messages that may wait for a socket's actor: all its channels may have to catch up at once.
+const MAILBOX: usize = 2 * MAX_SUBSCRIPTIONS;
 
 static NEXT_SOCKET: AtomicU64 = AtomicU64::new(1);
 
@@ -119,6 +122,7 @@ impl Actor for Session {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
+        ctx.set_mailbox_capacity(MAILBOX);
         counters::socket_opened();
         self.world.roster.borrow_mut().enter(&self.socket);
         if let Some(identity) = self.preset.take() {

@@ -1,9 +1,10 @@
 //! The channels of a socket: opening them, and reading from PostgreSQL what it missed.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::channel_commands::{read_resume, read_subscribe, read_unsubscribe};
@@ -18,9 +19,15 @@ use super::{error, replay};
 use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
+use crate::models::openings::Head;
 
 /// Pause before a socket that is full, or ahead of what it can read, is looked at again.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// Users of one socket whose presence is asked about at once.
+const LOOKS: usize = 32;
+/// How often the pause doubles for a socket that reads nothing although there should be something.
+const DOUBLINGS: u32 = 7;
 
 /// Why a channel is opened, and so who hears of it.
 enum Asked {
@@ -40,6 +47,8 @@ struct Start {
     since: i64,
     /// PostgreSQL had nothing after `since` when it was asked for the head.
     level: bool,
+    /// Pages in a row that had nothing.
+    empty: u32,
 }
 
 /// A channel whose head was asked for, while events of it wait.
@@ -49,10 +58,16 @@ struct Listening {
     ticket: Ticket,
 }
 
+/// A user whose presence is asked about, for one who may know it.
+struct Watching {
+    user_id: uuid::Uuid,
+    ticket: Ticket,
+    /// When a session of theirs was last used.
+    last_used: Option<Timestamp>,
+}
+
 /// A `resume` under way.
 struct Resume {
-    /// The channels that have no seq, one after the other.
-    todo: VecDeque<(Channel, i64)>,
     /// What is answered about each channel.
     done: Map<String, Value>,
     /// The channels that are open, and from where they are to be caught up with.
@@ -79,9 +94,7 @@ impl Session {
             return Some(Err(too_many()));
         }
         match (channel, since) {
-            (Channel::Presence(_), _) | (Channel::Calendar(_), None) => {
-                self.open(channel, since, Asked::Subscribe, ctx);
-            }
+            (Channel::Calendar(id), None) => self.open_calendar(id, ctx),
             _ => self.open_at_head(channel, since, Asked::Subscribe, ctx),
         }
         None
@@ -100,11 +113,9 @@ impl Session {
             Ok(asked) => asked,
             Err(refusal) => return Some(Err(refusal.into())),
         };
-        let (with_seq, todo): (VecDeque<_>, VecDeque<_>) =
-            asked.into_iter().partition(|(channel, _)| channel.is_durable());
-        let mut resume = Resume { todo, done: Map::new(), opened: Vec::new() };
-        let mut listening = Vec::with_capacity(with_seq.len());
-        for (channel, since) in with_seq {
+        let mut resume = Resume { done: Map::new(), opened: Vec::new() };
+        let mut listening = Vec::with_capacity(asked.len());
+        for (channel, since) in asked {
             if self.is_full_for(channel) {
                 resume.done.insert(channel.to_string(), self.refused(&too_many()));
             } else {
@@ -148,10 +159,11 @@ impl Session {
     fn heads_are(
         &mut self,
         listening: Vec<Listening>,
-        heads: &error::Result<Vec<Option<i64>>>,
+        heads: &error::Result<Vec<Option<Head>>>,
         mut asked: Asked,
         ctx: &mut Ctx,
     ) {
+        let mut watching = Vec::new();
         for (place, Listening { channel, since, ticket }) in listening.into_iter().enumerate() {
             let head = match heads {
                 Ok(heads) => heads.get(place).copied().flatten(),
@@ -160,58 +172,67 @@ impl Session {
             let opening = match (head, heads) {
                 (Some(head), _) => {
                     self.world.board.borrow_mut().admit(channel, &self.socket.line, ticket);
-                    Ok((ticket, Opening { head, snapshot: None }))
+                    if let Channel::Presence(user_id) = channel {
+                        watching.push(Watching { user_id, ticket, last_used: head.last_used });
+                        continue;
+                    }
+                    Ok(Opening { head: head.seq, snapshot: None })
                 }
                 (None, Ok(_)) => Err(Refusal::NotFound("channel").into()),
                 (None, Err(e)) => Err(e.clone()),
             };
-            if opening.is_err() {
-                self.unfollow(channel, ticket, ctx);
-            }
-            match self.opened(channel, since, opening, asked, ctx) {
+            match self.opened(channel, since, opening, ticket, asked, ctx) {
                 Some(more) => asked = more,
                 None => return,
             }
         }
-        if let Asked::Resume(resume) = asked {
-            self.resume_next(resume, ctx);
-        }
+        self.look(watching, asked, ctx);
     }
 
-    fn resume_next(&mut self, mut resume: Resume, ctx: &mut Ctx) {
-        if let Some((channel, since)) = resume.todo.pop_front() {
-            return self.open(channel, Some(since), Asked::Resume(resume), ctx);
+    /// Finds out how users are seen, whose news flow already, and then answers.
+    fn look(&mut self, watching: Vec<Watching>, asked: Asked, ctx: &mut Ctx) {
+        if watching.is_empty() {
+            return self.answer_resume(asked, ctx);
         }
+        let presence = self.world.presence.clone();
+        let looks = stream::iter(watching).map(move |one| {
+            let presence = presence.clone();
+            async move {
+                let seen = subscriptions::open_presence(&presence, one.user_id, one.last_used);
+                (one.user_id, one.ticket, seen.await)
+            }
+        });
+        let looks = looks.buffered(LOOKS).collect::<Vec<_>>();
+        ctx.spawn(looks.into_actor(self).map(move |seen, session, ctx| {
+            let mut asked = asked;
+            for (user_id, ticket, seen) in seen {
+                match session.opened(Channel::Presence(user_id), None, seen, ticket, asked, ctx) {
+                    Some(more) => asked = more,
+                    None => return,
+                }
+            }
+            session.answer_resume(asked, ctx);
+        }));
+    }
+
+    fn answer_resume(&mut self, asked: Asked, ctx: &mut Ctx) {
+        let Asked::Resume(resume) = asked else { return };
         self.feed(Input::Finished(Ok(json!({ "channels": resume.done }))), ctx);
         for start in resume.opened {
             self.catch_up(start, ctx);
         }
     }
 
-    /// Follows a channel that begins with a snapshot, if the user may. Live events wait at the board
-    /// until everything before them is sent; the board hears of the channel only once it is known
-    /// to be theirs, since what is not kept is handed over at once.
-    fn open(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
-        let Some(user_id) = self.user_id() else { return };
+    /// Follows a calendar that is not known yet, whose snapshot is read once it is listened to.
+    fn open_calendar(&mut self, id: uuid::Uuid, ctx: &mut Ctx) {
+        let channel = Channel::Calendar(id);
+        let ticket = self.listen(channel, None, ctx).ticket;
+        // Anybody may follow a calendar.
+        self.world.board.borrow_mut().admit(channel, &self.socket.line, ticket);
         let pool = self.world.pool.clone();
-        let ask = async move { subscriptions::admit(&pool, user_id, channel).await };
-        ctx.spawn(ask.into_actor(self).map(move |admitted, session, ctx| match admitted {
-            Ok(()) => session.follow(channel, since, asked, ctx),
-            Err(e) => session.opened_one(channel, since, Err(e), asked, ctx),
-        }));
-    }
-
-    fn follow(&mut self, channel: Channel, since: Option<i64>, asked: Asked, ctx: &mut Ctx) {
-        let recipient = ctx.address().recipient();
-        let ticket = self.world.board.borrow_mut().subscribe(channel, &self.socket.line, recipient);
-        self.socket.channels.borrow_mut().insert(channel);
-        let (pool, presence) = (self.world.pool.clone(), self.world.presence.clone());
-        let read = async move { subscriptions::open(&pool, &presence, channel).await };
+        let read = async move { subscriptions::open_calendar(&pool, id).await };
         ctx.spawn(read.into_actor(self).map(move |result, session, ctx| {
-            if result.is_err() {
-                session.unfollow(channel, ticket, ctx);
-            }
-            session.opened_one(channel, since, result.map(|o| (ticket, o)), asked, ctx);
+            session.opened(channel, None, result, ticket, Asked::Subscribe, ctx);
         }));
     }
 
@@ -230,37 +251,29 @@ impl Session {
         }
     }
 
-    fn opened_one(
-        &mut self,
-        channel: Channel,
-        since: Option<i64>,
-        result: error::Result<(Ticket, Opening)>,
-        asked: Asked,
-        ctx: &mut Ctx,
-    ) {
-        if let Some(Asked::Resume(resume)) = self.opened(channel, since, result, asked, ctx) {
-            self.resume_next(resume, ctx);
-        }
-    }
-
     /// Says what came of one channel to whoever asked; a `resume` comes back, for the next one.
     fn opened(
         &mut self,
         channel: Channel,
         since: Option<i64>,
-        result: error::Result<(Ticket, Opening)>,
+        result: error::Result<Opening>,
+        ticket: Ticket,
         asked: Asked,
         ctx: &mut Ctx,
     ) -> Option<Asked> {
+        if result.is_err() {
+            self.unfollow(channel, ticket, ctx);
+        }
         // A seq from the future (a database put back) starts at the head.
         let from = |o: &Opening| since.filter(|seq| *seq <= o.head).unwrap_or(o.head);
-        let start = result.as_ref().ok().map(|(ticket, o)| Start {
+        let start = result.as_ref().ok().map(|o| Start {
             channel,
-            ticket: *ticket,
+            ticket,
             since: from(o),
             level: from(o) == o.head,
+            empty: 0,
         });
-        let result = result.map(|(_, o)| answer(channel, since, o));
+        let result = result.map(|o| answer(channel, since, o));
         match asked {
             Asked::Implicit => {
                 if let Err(e) = result {
@@ -289,7 +302,7 @@ impl Session {
     /// Sends what comes after `since`, as fast as the peer reads, until the board says that the
     /// socket is level with the live events.
     fn catch_up(&mut self, start: Start, ctx: &mut Ctx) {
-        let Start { channel, ticket, since, level } = start;
+        let Start { channel, ticket, since, level, .. } = start;
         if !channel.is_durable() || self.socket.line.is_closing() {
             return;
         }
@@ -333,8 +346,14 @@ impl Session {
         }
         let done = (last, sent_all && is_end);
         if !self.world.board.borrow_mut().advance(channel, &self.socket.line, ticket, done) {
-            let pause = if last > since { Duration::ZERO } else { PAUSE };
-            let next = Start { since: last, level: false, ..start };
+            let (pause, empty) = match page {
+                // Something was heard of that is not there: after a restored backup it may never
+                // come, so it is asked for ever more rarely.
+                [] => (PAUSE * 2u32.pow(start.empty.min(DOUBLINGS)), start.empty.saturating_add(1)),
+                _ if last > since => (Duration::ZERO, 0),
+                _ => (PAUSE, 0),
+            };
+            let next = Start { since: last, level: false, empty, ..start };
             ctx.run_later(pause, move |session, ctx| session.catch_up(next, ctx));
         }
     }
@@ -358,6 +377,6 @@ impl Handler<CatchUp> for Session {
 
     fn handle(&mut self, gap: CatchUp, ctx: &mut Ctx) {
         let CatchUp { channel, since, ticket } = gap;
-        self.catch_up(Start { channel, ticket, since, level: false }, ctx);
+        self.catch_up(Start { channel, ticket, since, level: false, empty: 0 }, ctx);
     }
 }

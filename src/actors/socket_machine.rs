@@ -160,8 +160,12 @@ impl Machine {
 
     fn tick(&mut self, now: Duration, out: &mut Vec<Effect>) {
         if self.token_until <= now {
-            let known = self.identity.is_some();
-            let why = if known { Close::TokenExpired } else { Close::Unauthenticated };
+            let why = match (&self.identity, &self.running) {
+                (Some(_), _) => Close::TokenExpired,
+                // The hub is slow, not the client.
+                (None, Running::Verify(_)) => Close::Overloaded,
+                (None, _) => Close::Unauthenticated,
+            };
             return self.close(why, out);
         }
         if now.saturating_sub(self.heard_at) >= self.rules.heartbeat * 2 {
@@ -345,9 +349,11 @@ impl Machine {
                 }
             }
             Err(e) => {
+                // Who is told 4500 logs in anew: only for what is wrong with the token.
+                let why = if e.is_passing() { Close::Overloaded } else { Close::Unauthenticated };
                 out.extend(id.map(|id| answer(id, "auth", Err(e))));
                 if self.identity.is_none() {
-                    self.close(Close::Unauthenticated, out);
+                    self.close(why, out);
                 }
             }
         }

@@ -1,18 +1,18 @@
-//! Who may follow a channel, and what they get to begin with.
+//! What those who begin to follow a channel get to begin with.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::error::Result;
 use super::presence::PresenceBook;
-use super::{presence_news, replay};
-use crate::domain::channel::Channel;
+use super::presence_news;
 use crate::domain::intervals;
 use crate::domain::presence::{State, View};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
 use crate::models::pool::Pool;
-use crate::models::{Conn, calendars, conversations, sessions};
+use crate::models::{Conn, calendars};
 
 /// How far ahead a calendar's snapshot reaches: as far as can be booked (730 days, and some for the
 /// session itself and for days that pass).
@@ -26,52 +26,24 @@ pub(super) struct Opening {
     pub snapshot: Option<Value>,
 }
 
-/// Whether `user_id` may follow `channel`. One that is not theirs is `NotFound`, as if it were
-/// not there.
-pub(super) async fn admit(pool: &Pool, user_id: Uuid, channel: Channel) -> Result<()> {
+/// Where the calendar of `practitioner_id` begins for who does not know it yet.
+pub(super) async fn open_calendar(pool: &Pool, practitioner_id: Uuid) -> Result<Opening> {
     let mut conn = pool.get().await?;
-    match may_follow(&mut conn, user_id, channel).await? {
-        true => Ok(()),
-        false => Err(Refusal::NotFound("channel").into()),
-    }
-}
-
-/// Where `channel` begins for one who may follow it.
-pub(super) async fn open(
-    pool: &Pool,
-    presence: &PresenceBook,
-    channel: Channel,
-) -> Result<Opening> {
-    let mut conn = pool.get().await?;
-    let (head, snapshot) = match channel {
-        Channel::Calendar(id) => calendar_snapshot(&mut conn, id).await?,
-        Channel::Presence(id) => {
-            // What memory does not know is that they came at all: the time of the last login or
-            // refresh, then.
-            let used = sessions::last_used(&mut conn, id).await?;
-            drop(conn);
-            let known = View { state: State::Offline, last_seen: used };
-            let seen = presence.look(id).await?;
-            let view = if seen.last_seen.is_some() { seen } else { seen.and(known) };
-            (0, Some(presence_news::shown(id, view)))
-        }
-        Channel::User(_) | Channel::Conversation(_) => {
-            let head = replay::head(&mut conn, channel).await?;
-            (head.ok_or(Refusal::NotFound("channel"))?, None)
-        }
-    };
+    let (head, snapshot) = calendar_snapshot(&mut conn, practitioner_id).await?;
     Ok(Opening { head, snapshot })
 }
 
-async fn may_follow(conn: &mut Conn, user_id: Uuid, channel: Channel) -> Result<bool> {
-    Ok(match channel {
-        Channel::User(id) => id == user_id,
-        Channel::Conversation(id) => conversations::is_member(conn, id, user_id).await?,
-        Channel::Calendar(_) => true,
-        Channel::Presence(id) => {
-            id == user_id || conversations::are_acquainted(conn, user_id, id).await?
-        }
-    })
+/// How `user_id` is seen, whose session was `last_used` then: what memory does not know is that
+/// they came at all.
+pub(super) async fn open_presence(
+    presence: &PresenceBook,
+    user_id: Uuid,
+    last_used: Option<Timestamp>,
+) -> Result<Opening> {
+    let seen = presence.look(user_id).await?;
+    let known = View { state: State::Offline, last_seen: last_used };
+    let view = if seen.last_seen.is_some() { seen } else { seen.and(known) };
+    Ok(Opening { head: 0, snapshot: Some(presence_news::shown(user_id, view)) })
 }
 
 /// What is busy from now on, as of a version. Both are read in one snapshot of the database.

@@ -64,6 +64,8 @@ struct Shared {
     member: RwLock<Uuid>,
     /// Orders what this node says about the same user.
     stamp: AtomicU64,
+    /// Nodes that have not said for a while that they live, by commas.
+    late: RwLock<String>,
     link: Link,
     /// Whether other nodes are heard now, as far as is known.
     listening: AtomicBool,
@@ -95,6 +97,7 @@ impl RedisBus {
             node: Uuid::now_v7(),
             member: RwLock::new(Uuid::now_v7()),
             stamp: AtomicU64::new(0),
+            late: RwLock::default(),
             link: Link::default(),
             listening: AtomicBool::new(false),
             dropped: Default::default(),

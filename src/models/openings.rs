@@ -1,8 +1,9 @@
 //! Where channels begin for those who may follow them, for many sockets at once.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Conn;
@@ -14,12 +15,38 @@ struct Row {
     place: i64,
     #[diesel(sql_type = Nullable<BigInt>)]
     head: Option<i64>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_used: Option<jiff_diesel::Timestamp>,
 }
 
-/// The seq of the newest event of each channel, for the user beside it, in the order asked; none
-/// where there is no such channel or it is not theirs to follow. One query for all of them.
-/// `presence:` channels have no seq and are none here.
-pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Vec<Option<i64>>> {
+/// Where a channel begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// The seq of the newest event; 0 for `presence:`, which has none.
+    pub seq: i64,
+    /// Of `presence:`: when the user last logged in or renewed a token, if ever.
+    pub last_used: Option<Timestamp>,
+}
+
+/// Whether the user may see the presence of another: their own, and that of those with whom they
+/// share a conversation or a booking, unless one blocks the other.
+const ACQUAINTED: &str = "a.id = a.user_id OR (
+    NOT EXISTS (SELECT 1 FROM user_blocks k WHERE k.blocker_id = a.user_id AND k.blocked_id = a.id)
+    AND NOT EXISTS (SELECT 1 FROM user_blocks k
+                     WHERE k.blocker_id = a.id AND k.blocked_id = a.user_id)
+    AND (EXISTS (SELECT 1 FROM conversation_members mine
+                   JOIN conversation_members theirs USING (conversation_id)
+                  WHERE mine.user_id = a.user_id AND theirs.user_id = a.id)
+      OR EXISTS (SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
+                  WHERE b.seeker_id = a.user_id AND p.user_id = a.id
+                    AND b.status NOT IN ('held', 'released', 'lapsed'))
+      OR EXISTS (SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
+                  WHERE b.seeker_id = a.id AND p.user_id = a.user_id
+                    AND b.status NOT IN ('held', 'released', 'lapsed'))))";
+
+/// Where each channel begins, for the user beside it, in the order asked; none where there is no
+/// such channel or it is not theirs to follow. One query for all of them.
+pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Vec<Option<Head>>> {
     let (mut kinds, mut ids, mut users) = (Vec::new(), Vec::new(), Vec::new());
     for (user, channel) in asked {
         let (kind, id) = match *channel {
@@ -32,7 +59,7 @@ pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Ve
         ids.push(id);
         users.push(*user);
     }
-    let rows: Vec<Row> = diesel::sql_query(
+    let rows: Vec<Row> = diesel::sql_query(format!(
         "SELECT a.place, CASE a.kind
                 WHEN 0 THEN (SELECT u.last_seq FROM user_channels u
                               WHERE u.user_id = a.id AND a.id = a.user_id)
@@ -40,9 +67,12 @@ pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Ve
                                JOIN conversation_members m ON m.conversation_id = c.id
                               WHERE c.id = a.id AND m.user_id = a.user_id)
                 WHEN 2 THEN (SELECT k.version FROM calendars k WHERE k.practitioner_id = a.id)
-                END AS head
+                WHEN 3 THEN (SELECT 0 WHERE {ACQUAINTED})
+                END AS head,
+                CASE a.kind WHEN 3 THEN (SELECT max(s.last_used_at) FROM sessions s
+                                          WHERE s.user_id = a.id) END AS last_used
            FROM unnest($1, $2, $3) WITH ORDINALITY AS a (kind, id, user_id, place)",
-    )
+    ))
     .bind::<Array<SmallInt>, _>(kinds)
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<SqlUuid>, _>(users)
@@ -52,7 +82,8 @@ pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Ve
     for row in rows {
         let place = usize::try_from(row.place - 1).ok();
         if let Some(head) = place.and_then(|place| heads.get_mut(place)) {
-            *head = row.head;
+            let last_used = row.last_used.map(jiff_diesel::Timestamp::to_jiff);
+            *head = row.head.map(|seq| Head { seq, last_used });
         }
     }
     Ok(heads)

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use hub::actors::replay::Replays;
 use hub::domain::channel::Channel;
 use hub::models::pool::Pool;
+use serde_json::json;
 
 use crate::chat::Pair;
-use crate::support::{Practice, TestHub};
+use crate::support::{Practice, Socket, TestHub};
 
 /// Two hubs over one database that do not know of each other: every event is lost on its way.
 async fn two() -> [TestHub; 2] {
@@ -36,6 +37,35 @@ async fn the_last_event_of_a_channel_is_noticed_within_five_seconds() {
         socket.event("booking:created").await;
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }
+}
+
+#[tokio::test]
+async fn a_socket_misses_something_in_all_its_channels_and_stays() {
+    let [near, far] = two().await;
+    let person = near.seeker().await;
+    let sql = format!(
+        "WITH c AS (INSERT INTO conversations (id, kind)
+                    SELECT gen_random_uuid(), 'group' FROM generate_series(1, 90) RETURNING id)
+         INSERT INTO conversation_members (conversation_id, user_id) SELECT id, '{}' FROM c",
+        person.id
+    );
+    assert_eq!(near.execute(&sql).await, 90);
+    let list = person.get(&near, "/v1/conversations?limit=100").await.data(200);
+    let ids: Vec<&str> =
+        list.as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+    let mut socket = Socket::open(&far, &person).await;
+    let channels: serde_json::Map<_, _> =
+        ids.iter().map(|id| (format!("conversation:{id}"), json!(0))).collect();
+    socket.ok("resume", json!({ "channels": channels })).await;
+    for id in &ids {
+        let body = json!({ "clientId": uuid::Uuid::new_v4(), "content": "not told" });
+        person.post(&near, &format!("/v1/conversations/{id}/messages"), body).await.data(201);
+    }
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < ids.len() {
+        told.insert(socket.event("message:new").await["channel"].to_string());
+    }
+    socket.ok("ping", json!({})).await;
 }
 
 #[tokio::test]

@@ -283,6 +283,11 @@ async fn a_socket_follows_at_most_a_hundred_channels() {
     socket.ok("subscribe", json!({ "channel": first })).await;
     socket.ok("unsubscribe", json!({ "channel": first })).await;
     socket.ok("subscribe", json!({ "channel": last })).await;
+    // Channels without a seq count like the others.
+    let own = format!("presence:{}", person.id);
+    let answer = socket.ok("resume", json!({ "channels": { own.clone(): 0 } })).await;
+    assert_eq!(answer["channels"][&own]["error"]["code"], "too_many_subscriptions", "{answer}");
+    socket.refused("subscribe", json!({ "channel": own }), "too_many_subscriptions").await;
 }
 
 fn channel_of(conversation: &Value) -> String {

@@ -85,6 +85,16 @@ fn a_stranger_says_who_they_are_before_anything_else() {
     forger.on(at(1), auth(1));
     let refused = Input::Verified(Err(Refusal::Unauthenticated.into()));
     assert_eq!(told(&forger.on(at(1), refused)), ["1 Unauthenticated", "close 4500"]);
+    // Whom the hub could not look at is not told to log in anew.
+    for why in [Error::overloaded(), Error::Unavailable("gone".to_owned())] {
+        let mut unlucky = Machine::new(1, at(0), RULES, false);
+        unlucky.on(at(1), auth(1));
+        let effects = told(&unlucky.on(at(1), Input::Verified(Err(why))));
+        assert_eq!(effects.last().unwrap(), "close 4004");
+    }
+    let mut waiting = Machine::new(1, at(0), RULES, false);
+    waiting.on(at(1), auth(1));
+    assert_eq!(told(&waiting.on(at(5), Input::Tick)), ["close 4004"]);
     let mut silent = Machine::new(1, at(0), RULES, false);
     assert_eq!(told(&silent.on(at(4), Input::Tick)), [""; 0]);
     assert_eq!(silent.due(), at(5));

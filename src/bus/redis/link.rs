@@ -186,9 +186,9 @@ impl Link {
         matches!(self.connection(), Ok(Connection::Cluster(_)))
     }
 
-    /// Whether Redis can be asked.
-    pub(super) fn is_open(&self) -> bool {
-        self.connection().is_ok() && self.now() >= self.0.paused_until.load(Ordering::Acquire)
+    /// Whether there is a connection, however slow.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection().is_ok()
     }
 
     fn connection(&self) -> Result<Connection, Away> {
@@ -209,7 +209,21 @@ impl Link {
         }
     }
 
-    /// Asks Redis; never longer than [`ANSWER`].
+    /// Asks Redis for the hub itself, for which nobody waits: as long as telling may take, and
+    /// whatever befell others who asked. That it takes long stops nobody else from asking.
+    pub(super) async fn ask_patiently<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Away> {
+        let mut connection = self.connection()?;
+        match tokio::time::timeout(TELL, cmd.query_async(&mut connection)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(e)) => {
+                tracing::debug!("redis refuses: {e}");
+                Err(Away)
+            }
+            Err(_) => Err(Away),
+        }
+    }
+
+    /// Asks Redis for somebody who waits; never longer than [`ANSWER`].
     pub(super) async fn ask<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Away> {
         let mut connection = self.connection()?;
         if self.now() < self.0.paused_until.load(Ordering::Acquire) {

@@ -50,6 +50,8 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// and how many may wait for that; more are refused as `overloaded`.
 const LOOKUPS: usize = 8;
 const WAITING: usize = 8_192;
+/// How long each of them waits for its turn at most; then `overloaded`.
+const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 /// How many tokens are remembered.
 const REMEMBERED: NonZeroUsize = match NonZeroUsize::new(65_536) {
     Some(n) => n,
@@ -316,8 +318,9 @@ impl Auth {
         if Arc::strong_count(&waiting) > WAITING {
             return Err(Error::overloaded());
         }
-        // Never closed.
-        let _lookup = self.lookups.acquire().await;
+        // Never closed. Who waits longer would be looked up for a client that has given up.
+        let lookup = tokio::time::timeout(LOOKUP_WAIT, self.lookups.acquire()).await;
+        let _lookup = lookup.map_err(|_| Error::overloaded())?;
         let asked_at = Instant::now();
         let mut conn = self.pool.get().await?;
         let session = sessions::of_access_token(&mut conn, jti).await?;

@@ -178,6 +178,7 @@ async fn settle(
         }
         let right = ghosts.is_empty() && missing.is_empty() && before == here();
         if right || began.elapsed() > PATIENCE {
+            explain(world, ghosts.iter().chain(&missing)).await;
             return Outcome {
                 sockets: before.len(),
                 kills: 0,
@@ -187,6 +188,16 @@ async fn settle(
             };
         }
     }
+}
+
+/// Says what Redis has of the first of `wrong`.
+async fn explain(world: &World, wrong: impl Iterator<Item = &Uuid>) {
+    for id in wrong.take(5) {
+        let known = world.ask_redis(&format!("HGETALL klearkarma:user:{}", id.simple())).await;
+        println!("{id}: {known:?}");
+    }
+    let nodes = world.ask_redis("ZRANGE klearkarma:nodes 0 -1 WITHSCORES").await;
+    println!("nodes: {nodes:?}");
 }
 
 /// Whom the node shows online; none when it does not answer.

@@ -78,6 +78,11 @@ impl World {
         self.nodes[n].as_ref().unwrap()
     }
 
+    /// What Redis answers to `command`.
+    pub async fn ask_redis(&self, command: &str) -> String {
+        self.redis.ask(command).await
+    }
+
     async fn start_node(&mut self, n: usize) {
         let env: Vec<(&str, &str)> = self.env.iter().map(|(k, v)| (&**k, &**v)).collect();
         let until = Instant::now() + PATIENCE;
