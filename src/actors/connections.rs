@@ -15,7 +15,8 @@ use crate::domain::rate::TokenBucket;
 
 /// How many sockets a user has on the other nodes.
 pub trait ConnectionCount: Send + Sync {
-    /// One more of `user_id` opened on this node, which makes it `here` of them. Returns how many
+    /// One more of `user_id` opened on this node, which makes it `here` of them. The order of calls,
+    /// of this and of `closed`, is the order of what they tell. Returns how many
     /// there are on all other nodes, as far as is known. Must answer soon, or with what is known:
     /// the socket waits for it.
     fn opened(&self, user_id: Uuid, here: u32) -> BoxFuture<'static, u32>;
@@ -161,12 +162,12 @@ impl Connections {
     /// come at once for the last place, none may get it, but never more than one.
     pub async fn enter(&self, user_id: Uuid) -> Option<Seat> {
         // The seat is given back when it is dropped, also by a socket that went away meanwhile.
-        let (here, seat) = self.sit(user_id)?;
-        let elsewhere = self.0.elsewhere.opened(user_id, here).await;
+        let (here, elsewhere, seat) = self.sit(user_id)?;
+        let elsewhere = elsewhere.await;
         (here.saturating_add(elsewhere) <= self.0.limits.connections).then_some(seat)
     }
 
-    fn sit(&self, user_id: Uuid) -> Option<(u32, Seat)> {
+    fn sit(&self, user_id: Uuid) -> Option<(u32, BoxFuture<'static, u32>, Seat)> {
         let mut users = self.users();
         let user = users.entry(user_id).or_insert_with(|| User {
             here: 0,
@@ -177,7 +178,10 @@ impl Connections {
         }
         user.here += 1;
         let allowance = user.allowance.clone();
-        Some((user.here, Seat { user_id, allowance, connections: self.clone() }))
+        let here = user.here;
+        // Told under the lock, so that what is told last is what there is.
+        let elsewhere = self.0.elsewhere.opened(user_id, here);
+        Some((here, elsewhere, Seat { user_id, allowance, connections: self.clone() }))
     }
 
     fn stand_up(&self, user_id: Uuid) {
@@ -188,7 +192,6 @@ impl Connections {
         if here == 0 {
             users.remove(&user_id);
         }
-        drop(users);
         self.0.elsewhere.closed(user_id, here);
     }
 

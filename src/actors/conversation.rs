@@ -207,10 +207,18 @@ impl ConversationActor {
     fn stop_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
         let Some(typing) = self.typing.get_mut(&user_id) else { return };
         ctx.cancel_future(typing.timer);
+        let now = super::now();
+        let told = now.duration_since(typing.told_at).unsigned_abs();
+        if typing.shown && told < TYPING_PAUSE {
+            let left = TYPING_PAUSE.saturating_sub(told);
+            typing.timer = ctx.run_later(left, move |actor, ctx| actor.stop_typing(user_id, ctx));
+            return;
+        }
         typing.timer = ctx.run_later(TYPING_PAUSE, move |actor, _| {
             actor.typing.remove(&user_id);
         });
         if std::mem::take(&mut typing.shown) {
+            typing.told_at = now;
             self.tell_typing(user_id, "typing:stop");
         }
     }

@@ -13,15 +13,15 @@ pub struct OtherNodes(pub Members);
 
 impl ConnectionCount for OtherNodes {
     fn opened(&self, user_id: Uuid, here: u32) -> BoxFuture<'static, u32> {
-        let members = self.0.clone();
-        async move { members.opened(user_id, here).await.unwrap_or_default() }.boxed()
+        let opened = self.0.opened(user_id, here);
+        async move { opened.await.unwrap_or_default() }.boxed()
     }
 
     fn closed(&self, user_id: Uuid, here: u32) {
-        let members = self.0.clone();
+        let told = self.0.report(user_id, None, Some(here));
         // Nobody waits for it. One that fails is mended by the user's next socket, or in a minute.
         tokio::spawn(async move {
-            let _ = members.report(user_id, None, Some(here)).await;
+            let _ = told.await;
         });
     }
 

@@ -193,12 +193,13 @@ impl Board {
     pub fn deliver(&mut self, event: &Event) {
         let Some(followers) = self.channels.get_mut(&event.channel) else { return };
         followers.is_stirred |= event.seq.is_some();
-        counters::delivered(event.seq.is_some(), followers.list.len());
+        let mut handed = 0;
         // A copy for this worker: its threads would take turns at counting clones of one.
         let frame = Bytes::copy_from_slice(&event.frame);
         for s in &mut followers.list {
             let Some(seq) = event.seq else {
                 if !matches!(s.cursor, Cursor::Asking(_)) {
+                    handed += 1;
                     s.line.push(frame.clone(), event.kind);
                 }
                 continue;
@@ -206,6 +207,7 @@ impl Board {
             match s.cursor {
                 Cursor::Live(last) if seq == last + 1 => {
                     s.cursor = Cursor::Live(seq);
+                    handed += 1;
                     s.line.push(frame.clone(), Kind::Kept);
                 }
                 Cursor::Live(last) if seq > last => s.fall_behind(event.channel, last, seq),
@@ -214,6 +216,7 @@ impl Board {
                 Cursor::Asking(heard) => s.cursor = Cursor::Asking(heard.max(seq)),
             }
         }
+        counters::delivered(event.seq.is_some(), handed);
     }
 
     /// Something was dropped on its way here: every durable subscription reads what it missed.

@@ -160,37 +160,45 @@ impl Members {
     }
 
     /// This node's part of what `user_id` is: none leaves it as it is; likewise the number of its
-    /// sockets. Nobody waits for it.
-    pub async fn report(
+    /// sockets. Nobody waits for it. Of two reports the one that was called later counts.
+    pub fn report(
         &self,
         user_id: Uuid,
         view: Option<View>,
         sockets: Option<u32>,
-    ) -> Result<Told, Away> {
-        let (link, me) = (&self.shared.link, self.me());
-        let stamp = self.stamp();
+    ) -> impl Future<Output = Result<Told, Away>> + Send + use<> {
+        let (link, me, stamp) = (self.shared.link.clone(), self.me(), self.stamp());
         let told = self.told(me, user_id, (view, sockets), stamp);
-        if view.is_some_and(|view| view.state == State::Offline) {
-            let told = Told::read(link.ask_patiently(&told).await?);
-            let mut gone = cmd("EVAL");
-            gone.arg(GONE).arg(1).arg(users_of(me)).arg(user_id.simple().to_string()).arg(stamp);
-            link.ask_patiently::<()>(&gone).await?;
-            return Ok(told);
+        let leaves = view.is_some_and(|view| view.state == State::Offline);
+        async move {
+            if leaves {
+                let told = Told::read(link.ask_patiently(&told).await?);
+                let user = user_id.simple().to_string();
+                let mut gone = cmd("EVAL");
+                gone.arg(GONE).arg(1).arg(users_of(me)).arg(user).arg(stamp);
+                link.ask_patiently::<()>(&gone).await?;
+                return Ok(told);
+            }
+            let add = known_here(me, user_id, stamp);
+            let both = try_join(link.ask_patiently::<()>(&add), link.ask_patiently(&told));
+            Ok(Told::read(both.await?.1))
         }
-        let add = known_here(me, user_id, stamp);
-        let both = try_join(link.ask_patiently::<()>(&add), link.ask_patiently(&told));
-        Ok(Told::read(both.await?.1))
     }
 
     /// One more socket of `user_id` opened on this node, which makes it `here` of them; returns how
-    /// many there are on other nodes. The socket waits for it.
-    pub async fn opened(&self, user_id: Uuid, here: u32) -> Result<u32, Away> {
-        let (link, me) = (&self.shared.link, self.me());
-        let stamp = self.stamp();
+    /// many there are on other nodes. The socket waits for it. Ordered like reports.
+    pub fn opened(
+        &self,
+        user_id: Uuid,
+        here: u32,
+    ) -> impl Future<Output = Result<u32, Away>> + Send + use<> {
+        let (link, me, stamp) = (self.shared.link.clone(), self.me(), self.stamp());
         let told = self.told(me, user_id, (None, Some(here)), stamp);
         let add = known_here(me, user_id, stamp);
-        let (_, told) = try_join(link.ask::<()>(&add), link.ask(&told)).await?;
-        Ok(Told::read(told).elsewhere)
+        async move {
+            let (_, told) = try_join(link.ask::<()>(&add), link.ask(&told)).await?;
+            Ok(Told::read(told).elsewhere)
+        }
     }
 
     /// The command that tells what `user_id` is on `node`, and how many sockets they have there.
