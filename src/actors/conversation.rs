@@ -110,7 +110,7 @@ struct Typing {
     told_at: Timestamp,
     /// Whether the others believe that they type.
     shown: bool,
-    /// Ends the typing, or forgets about it.
+    /// Tells what could not be told yet, ends the typing, or forgets about it.
     timer: SpawnHandle,
 }
 
@@ -190,17 +190,21 @@ impl ConversationActor {
             ctx.cancel_future(typing.timer);
             (typing.told_at, typing.shown)
         });
+        let told = |at| now.duration_since(at).unsigned_abs();
         let (told_at, shown) = match before {
-            Some((at, shown)) if now.duration_since(at).unsigned_abs() < TYPING_PAUSE => {
-                (at, shown)
-            }
+            Some((at, shown)) if told(at) < TYPING_PAUSE => (at, shown),
             _ => {
                 self.tell_typing(user_id, "typing:start");
                 (now, true)
             }
         };
-        let timer =
-            ctx.run_later(TYPING_EXPIRES, move |actor, ctx| actor.stop_typing(user_id, ctx));
+        let timer = if shown {
+            ctx.run_later(TYPING_EXPIRES, move |actor, ctx| actor.stop_typing(user_id, ctx))
+        } else {
+            // Others have just heard that they stopped; if they still type then, it is told.
+            let left = TYPING_PAUSE.saturating_sub(told(told_at));
+            ctx.run_later(left, move |actor, ctx| actor.start_typing(user_id, ctx))
+        };
         self.typing.insert(user_id, Typing { told_at, shown, timer });
     }
 

@@ -264,6 +264,7 @@ async fn typing_is_told_seldom_and_ends_by_itself() {
     assert!(other.events.iter().all(|e| e["event"] != "typing:start"), "five starts, one event");
 
     // Neither does switching on and off reach others more than once in three seconds.
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
     for _ in 0..5 {
         writer.ok("typing:start", conversation.clone()).await;
         writer.ok("typing:stop", conversation.clone()).await;
@@ -271,6 +272,10 @@ async fn typing_is_told_seldom_and_ends_by_itself() {
     let started = span(&other.event("typing:start").await);
     let stopped = span(&other.event("typing:stop").await);
     assert!(stopped.duration_since(started).as_millis() >= 3_000, "{started} {stopped}");
+    // Who goes on to type is told of when there may be another event.
+    writer.ok("typing:start", conversation.clone()).await;
+    let again = span(&other.event("typing:start").await);
+    assert!(again.duration_since(stopped).as_millis() >= 3_000, "{stopped} {again}");
     other.ok("ping", json!({})).await;
     assert!(other.events.is_empty(), "{:?}", other.events);
     assert_eq!(hub.number("SELECT count(*) FROM user_events").await, 0);
