@@ -333,8 +333,7 @@ impl Session {
             // Unsubscribed meanwhile, or subscribed anew from somewhere else.
             return;
         }
-        counters::caught_up(page.len());
-        let (mut last, mut sent_all) = (since, true);
+        let (mut last, mut sent, mut sent_all) = (since, 0, true);
         let is_end = page.len() < usize::try_from(replay::PAGE).unwrap_or(usize::MAX);
         for (seq, frame) in page {
             if !self.socket.line.has_room(frame.len()) {
@@ -343,7 +342,9 @@ impl Session {
             }
             self.socket.line.push(frame.clone(), Kind::Kept);
             last = *seq;
+            sent += 1;
         }
+        counters::caught_up(sent);
         let done = (last, sent_all && is_end);
         if !self.world.board.borrow_mut().advance(channel, &self.socket.line, ticket, done) {
             let (pause, empty) = match page {

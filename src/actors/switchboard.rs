@@ -193,22 +193,22 @@ impl Board {
     pub fn deliver(&mut self, event: &Event) {
         let Some(followers) = self.channels.get_mut(&event.channel) else { return };
         followers.is_stirred |= event.seq.is_some();
-        let mut handed = 0;
         // A copy for this worker: its threads would take turns at counting clones of one.
         let frame = Bytes::copy_from_slice(&event.frame);
+        let mut sent = 0;
         for s in &mut followers.list {
             let Some(seq) = event.seq else {
                 if !matches!(s.cursor, Cursor::Asking(_)) {
-                    handed += 1;
                     s.line.push(frame.clone(), event.kind);
+                    sent += 1;
                 }
                 continue;
             };
             match s.cursor {
                 Cursor::Live(last) if seq == last + 1 => {
                     s.cursor = Cursor::Live(seq);
-                    handed += 1;
                     s.line.push(frame.clone(), Kind::Kept);
+                    sent += 1;
                 }
                 Cursor::Live(last) if seq > last => s.fall_behind(event.channel, last, seq),
                 Cursor::Live(_) => {}
@@ -216,7 +216,7 @@ impl Board {
                 Cursor::Asking(heard) => s.cursor = Cursor::Asking(heard.max(seq)),
             }
         }
-        counters::delivered(event.seq.is_some(), handed);
+        counters::delivered(event.seq.is_some(), sent);
     }
 
     /// Something was dropped on its way here: every durable subscription reads what it missed.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::busy::Busy;
 use super::calendar::{Holder, Wish};
+use super::deeds::{Deed, Memory};
 use super::history::{Channel, History, Line};
 use super::people::User;
 use super::proxy::Proxy;
@@ -35,6 +36,10 @@ const TRY_AGAIN: [&str; 5] =
 const UNDER_WAY: usize = 4;
 const TICK: Duration = Duration::from_millis(50);
 const PING: Duration = Duration::from_secs(3);
+/// Between two attempts to open a channel that is not the device's.
+const KNOCK: Duration = Duration::from_millis(700);
+/// Of so many deeds one is a change of a message that is there.
+const CHANGES: u32 = 4;
 
 /// What a device is and does.
 pub struct Plan {
@@ -42,7 +47,7 @@ pub struct Plan {
     pub user: User,
     pub conversations: Vec<Channel>,
     pub calendars: Vec<Channel>,
-    /// Mean time between two of its messages; none for one that only reads.
+    /// Mean time between two of its messages and changes; none for one that only reads.
     pub writes_every: Option<Duration>,
     /// Reads so slowly that the hub has to close it now and then.
     pub slow: bool,
@@ -74,19 +79,22 @@ impl Shared {
     }
 }
 
-/// A message that the hub has not acknowledged.
+/// A deed that the hub has not acknowledged.
 struct Unacknowledged {
     channel: Channel,
-    client_id: Uuid,
-    text: String,
+    /// The client id of a new message; tells deeds apart.
+    key: Uuid,
+    deed: Deed,
     written: Instant,
+    sent: bool,
     /// When it may be sent (again); none while an answer is awaited on this connection.
     due: Option<Instant>,
 }
 
 /// What a command on this connection was.
 enum Asked {
-    Send(Uuid),
+    Deed(Uuid),
+    Open(Channel, i64),
     Ping,
     Hold(Wish),
     Other,
@@ -104,6 +112,9 @@ pub struct Device {
     heard_at: Instant,
     asked: HashMap<u64, Asked>,
     messages: usize,
+    memory: Memory,
+    /// Conversations that are not the device's at the moment, and when to ask again.
+    closed: BTreeMap<Channel, Instant>,
     /// Channels of which the hub had more to tell at the last ping.
     behind: BTreeMap<String, i64>,
     /// The hub had more to tell at two pings, and told nothing: it is time to come again.
@@ -113,7 +124,11 @@ pub struct Device {
 impl Device {
     pub fn new(plan: Plan, proxies: Arc<[Proxy; 2]>, phase: watch::Receiver<Phase>) -> Self {
         let shared = Arc::new(Shared::default());
-        shared.history.lock().unwrap().device.clone_from(&plan.name);
+        {
+            let mut history = shared.history.lock().unwrap();
+            history.device.clone_from(&plan.name);
+            history.user = plan.user.id;
+        }
         let rng = StdRng::seed_from_u64(plan.seed);
         let now = Instant::now();
         let (outbox, asked, behind) = (Vec::new(), HashMap::new(), BTreeMap::new());
@@ -130,6 +145,8 @@ impl Device {
             heard_at,
             asked,
             messages: 0,
+            memory: Memory::default(),
+            closed: BTreeMap::new(),
             behind,
             stuck: false,
         }
@@ -205,6 +222,7 @@ impl Device {
         self.asked.clear();
         self.behind.clear();
         self.stuck = false;
+        self.closed.clear();
         self.outbox.iter_mut().for_each(|m| m.due = Some(Instant::now()));
         (self.heard_at, self.next_ping) = (Instant::now(), Instant::now() + PING);
         for calendar in self.plan.calendars.clone() {
@@ -220,16 +238,56 @@ impl Device {
         let channels: BTreeMap<&str, i64> = from.iter().map(|(c, seq)| (&**c, *seq)).collect();
         let answer = wire.ask("resume", &json!({ "channels": channels })).await.ok_or(None)?;
         let opened = answer.data.channels.unwrap_or_default();
-        let all = from.keys().all(|c| opened.get(&**c).is_some_and(|r| r.seq.is_some()));
-        if !answer.ok || !all {
+        let is_closed = |channel: &Channel| {
+            let error = opened.get(&**channel).and_then(|r| r.error.as_ref());
+            channel.starts_with("conversation:") && error.is_some_and(|e| e.code == "not_found")
+        };
+        let is_open = |channel: &Channel| {
+            is_closed(channel) || opened.get(&**channel).is_some_and(|r| r.seq.is_some())
+        };
+        if !answer.ok || !from.keys().all(is_open) {
             self.shared.count("resume refused");
             return Err(None);
         }
-        for (channel, since) in &from {
-            self.shared.note(Line::From { channel: channel.clone(), since: *since });
+        self.shared.cursors.lock().unwrap().clone_from(&from);
+        for (channel, since) in from {
+            if is_closed(&channel) {
+                self.is_put_out(channel);
+            } else {
+                self.opened(channel, since);
+            }
         }
-        *self.shared.cursors.lock().unwrap() = from;
         Ok(())
+    }
+
+    /// From now on everything of the channel is told that comes after `since`.
+    fn opened(&self, channel: Channel, since: i64) {
+        let mut history = self.shared.history.lock().unwrap();
+        if channel.starts_with("conversation:") {
+            history.view.entry(channel.clone()).or_default();
+        }
+        history.lines.push(Line::From { channel, since });
+    }
+
+    /// The channel is not the device's any more; it asks again until it is.
+    fn is_put_out(&mut self, channel: Channel) {
+        self.shared.note(Line::Ended { channel: channel.clone() });
+        self.closed.insert(channel, Instant::now() + KNOCK);
+    }
+
+    /// Asks for the channels that are closed.
+    async fn knock(&mut self, wire: &mut Wire, now: Instant) -> Option<()> {
+        for (channel, due) in &mut self.closed {
+            if *due > now {
+                continue;
+            }
+            *due = now + PATIENCE;
+            let since = self.shared.cursors.lock().unwrap().get(channel).copied().unwrap_or(0);
+            let data = json!({ "channel": &**channel, "since": since });
+            let id = wire.send("subscribe", &data).await?;
+            self.asked.insert(id, Asked::Open(channel.clone(), since));
+        }
+        Some(())
     }
 
     /// Asks for a calendar's snapshot. What comes of it meanwhile is told again by `resume`.
@@ -254,12 +312,27 @@ impl Device {
 
     /// An event.
     fn see(&mut self, frame: Frame) {
-        let (Some(channel), Some(seq)) = (frame.channel, frame.seq) else { return };
+        let Some(channel) = frame.channel else { return };
+        let Some(seq) = frame.seq else {
+            if frame.event.as_deref() == Some("subscription:ended") {
+                self.is_put_out(channel.into());
+            }
+            return;
+        };
         let mut cursors = self.shared.cursors.lock().unwrap();
         let known = cursors.get_key_value(channel.as_str()).map(|(known, _)| known.clone());
         let channel: Channel = known.unwrap_or_else(|| channel.into());
-        let id = frame.data.message.map_or(Uuid::nil(), |message| message.id);
-        self.shared.note(Line::Saw { channel: channel.clone(), seq, id });
+        let id = frame.data.message.as_ref().map_or(Uuid::nil(), |message| message.id);
+        {
+            let mut history = self.shared.history.lock().unwrap();
+            history.lines.push(Line::Saw { channel: channel.clone(), seq, id });
+            if let Some(message) = frame.data.message {
+                history.view.entry(channel.clone()).or_default().insert(id, message.into());
+            }
+        }
+        if self.plan.writes_every.is_some() && frame.event.as_deref() == Some("message:new") {
+            self.memory.saw(&channel, id);
+        }
         if let Some(changes) = frame.data.changes
             && let Some(busy) = self.shared.calendars.lock().unwrap().get_mut(&channel)
         {
@@ -275,7 +348,8 @@ impl Device {
             self.shared.count(&error.code);
         }
         match asked {
-            Some(Asked::Send(client_id)) => self.sent(*client_id, frame),
+            Some(Asked::Deed(key)) => self.done(*key, frame),
+            Some(Asked::Open(channel, since)) => self.let_in(channel, *since, &frame),
             Some(Asked::Ping) => self.compare(frame.data.heads.unwrap_or_default()),
             Some(Asked::Hold(wish)) => {
                 if let Some(holder) = &mut self.plan.holder {
@@ -286,24 +360,63 @@ impl Device {
         }
     }
 
-    fn sent(&mut self, client_id: Uuid, frame: Frame) {
-        let Some(at) = self.outbox.iter().position(|m| m.client_id == client_id) else { return };
-        if let Some(Refused { code, retry_after_ms }) = frame.error {
-            assert!(TRY_AGAIN.contains(&code.as_str()), "a message was refused: {code}");
-            let pause = Duration::from_millis(retry_after_ms.unwrap_or(500));
-            self.outbox[at].due = Some(Instant::now() + pause);
-            return;
+    /// The answer to a knock. Only an open channel is told of, and only after this.
+    fn let_in(&mut self, channel: &Channel, since: i64, frame: &Frame) {
+        if frame.ok {
+            self.closed.remove(channel);
+            self.opened(channel.clone(), since);
+        } else if let Some(due) = self.closed.get_mut(channel) {
+            *due = Instant::now() + KNOCK;
         }
-        let Unacknowledged { channel, written, .. } = self.outbox.remove(at);
+    }
+
+    fn done(&mut self, key: Uuid, frame: Frame) {
+        let Some(at) = self.outbox.iter().position(|m| m.key == key) else { return };
+        let mut is_gone = false;
+        if let Some(Refused { code, message, retry_after_ms }) = frame.error {
+            let is_out = code == "not_found" && message.contains("conversation");
+            is_gone = code == "not_found" && !is_out && self.outbox[at].deed.changes().is_some();
+            if !is_gone {
+                let again = is_out || TRY_AGAIN.contains(&code.as_str());
+                assert!(again, "{:?} was refused: {code}", self.outbox[at].deed);
+                let pause = Duration::from_millis(retry_after_ms.unwrap_or(500));
+                self.outbox[at].due = Some(Instant::now() + pause);
+                return;
+            }
+        }
+        let Unacknowledged { channel, deed, written, .. } = self.outbox.remove(at);
+        self.shared.unacknowledged.store(self.outbox.len(), Ordering::Release);
         self.shared.count(match written.elapsed().as_millis() {
             0..100 => "acknowledged in 0.1 s",
             100..1_000 => "acknowledged in 1 s",
             1_000..10_000 => "acknowledged in 10 s",
             _ => "acknowledged later",
         });
-        let (seq, id) = (frame.data.seq.unwrap(), frame.data.message_id.unwrap());
-        self.shared.note(Line::Acked { channel, client_id, seq, id });
-        self.shared.unacknowledged.store(self.outbox.len(), Ordering::Release);
+        let Some(message) = deed.changes() else {
+            let (seq, id) = (frame.data.seq.unwrap(), frame.data.message_id.unwrap());
+            self.memory.wrote(&channel, id);
+            return self.shared.note(Line::Acked { channel, client_id: key, seq, id });
+        };
+        if is_gone {
+            self.memory.leave(message);
+        }
+        self.made(channel, message, deed, is_gone);
+    }
+
+    /// Keeps in mind how a message now is.
+    fn made(&self, channel: Channel, id: Uuid, deed: Deed, is_gone: bool) {
+        let op = if is_gone { "finding the end" } else { deed.op() };
+        self.shared.count(op);
+        let mut history = self.shared.history.lock().unwrap();
+        let made = history.made.entry((channel.clone(), id)).or_default();
+        made.gone |= is_gone;
+        match deed {
+            Deed::Edit { text, .. } => made.text = Some(text.into()),
+            Deed::Delete { .. } => made.gone = true,
+            Deed::React { emoji, give, .. } if !is_gone => _ = made.reactions.insert(emoji, give),
+            Deed::React { .. } | Deed::Send { .. } => {}
+        }
+        history.lines.push(Line::Changed { channel, id, op });
     }
 
     /// A head that is larger than what was seen, twice in a row with nothing in between, is a reason
@@ -343,19 +456,25 @@ impl Device {
             self.book(wire).await?;
         }
         for n in 0..self.outbox.len() {
-            let message = &mut self.outbox[n];
-            if message.due.is_some_and(|due| due <= now) {
-                message.due = None;
-                let (channel, client_id) = (message.channel.clone(), message.client_id);
-                let conversation = channel.strip_prefix("conversation:").unwrap();
-                let data = json!({ "conversationId": conversation, "clientId": client_id,
-                    "content": message.text });
-                // Noted before: a lost connection does not tell whether the hub has it.
-                self.shared.note(Line::Sent { channel: channel.clone(), client_id });
-                let id = wire.send("message:send", &data).await?;
-                self.asked.insert(id, Asked::Send(client_id));
+            let waiting = &mut self.outbox[n];
+            if waiting.due.is_none_or(|due| due > now) {
+                continue;
             }
+            waiting.due = None;
+            let was_sent = std::mem::replace(&mut waiting.sent, true);
+            match waiting.deed.changes() {
+                Some(message) if was_sent => self.memory.leave(message),
+                Some(_) => {}
+                // Noted before: a lost connection does not tell whether the hub has it.
+                None => self
+                    .shared
+                    .note(Line::Sent { channel: waiting.channel.clone(), client_id: waiting.key }),
+            }
+            let (key, data) = (waiting.key, waiting.deed.data(&waiting.channel, waiting.key));
+            let id = wire.send(waiting.deed.op(), &data).await?;
+            self.asked.insert(id, Asked::Deed(key));
         }
+        self.knock(wire, now).await?;
         if self.next_ping <= now {
             self.next_ping = now + PING;
             let id = wire.send("ping", &json!({})).await?;
@@ -365,20 +484,29 @@ impl Device {
         Some(())
     }
 
-    /// Writes the next message when it is time.
+    /// Decides on the next deed when it is time.
     fn compose(&mut self, now: Instant) {
         let Some(every) = self.plan.writes_every else { return };
         if now < self.next_write || self.outbox.len() >= UNDER_WAY {
             return;
         }
         self.next_write = now + every.mul_f64(self.rng.random_range(0.2..1.8));
-        self.messages += 1;
-        let client_id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
-        let channel = self.plan.conversations.choose(&mut self.rng).unwrap().clone();
-        let text = format!("{} {}", self.plan.name, self.messages);
+        let Some((channel, deed)) = self.think() else { return };
+        let key = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
         let due = Some(now);
-        self.outbox.push(Unacknowledged { channel, client_id, text, written: now, due });
+        self.outbox.push(Unacknowledged { channel, key, deed, written: now, sent: false, due });
         self.shared.unacknowledged.store(self.outbox.len(), Ordering::Release);
+    }
+
+    /// A new message, or a change of one that is there and is not being changed.
+    fn think(&mut self) -> Option<(Channel, Deed)> {
+        if self.rng.random_ratio(1, CHANGES) {
+            let busy = |id| self.outbox.iter().any(|m| m.deed.changes() == Some(id));
+            return self.memory.think(&self.plan.name, &mut self.rng, busy);
+        }
+        self.messages += 1;
+        let channel = self.plan.conversations.choose(&mut self.rng)?.clone();
+        Some((channel, Deed::Send { text: format!("{} {}", self.plan.name, self.messages) }))
     }
 
     /// Says how far one conversation was received or read.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::view::{Made, View};
+
 /// The name of a channel, as on the wire.
 pub type Channel = Arc<str>;
 
@@ -22,6 +24,10 @@ pub enum Line {
     Sent { channel: Channel, client_id: Uuid },
     /// The hub said that it has it.
     Acked { channel: Channel, client_id: Uuid, seq: i64, id: Uuid },
+    /// The hub said that it has made this change of a message.
+    Changed { channel: Channel, id: Uuid, op: &'static str },
+    /// The channel is not the device's any more: nothing is to be told of it.
+    Ended { channel: Channel },
     /// The connection is over; with the hub's code, if it said goodbye.
     Closed { code: Option<u16> },
 }
@@ -36,6 +42,8 @@ impl fmt::Display for Line {
             Self::Acked { client_id, seq, id, .. } => {
                 write!(f, "acknowledged {client_id} as {seq} {id}")
             }
+            Self::Changed { id, op, .. } => write!(f, "acknowledged {op} of {id}"),
+            Self::Ended { .. } => f.write_str("not a member"),
             Self::Closed { code } => write!(f, "closed {}", code.unwrap_or(1006)),
         }
     }
@@ -48,7 +56,9 @@ impl Line {
             Self::From { channel, .. }
             | Self::Saw { channel, .. }
             | Self::Sent { channel, .. }
-            | Self::Acked { channel, .. } => **channel == *about,
+            | Self::Acked { channel, .. }
+            | Self::Changed { channel, .. }
+            | Self::Ended { channel } => **channel == *about,
         }
     }
 }
@@ -57,10 +67,31 @@ impl Line {
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pub device: String,
+    pub user: Uuid,
     pub lines: Vec<Line>,
+    /// What it was told of messages in the end.
+    pub view: View,
+    /// What it made of messages.
+    pub made: BTreeMap<(Channel, Uuid), Made>,
 }
 
-/// A durable event as the database has it.
+impl History {
+    /// A violation in what is known of a message, with the lines about that.
+    pub fn about(&self, channel: &str, message: Uuid, kind: Kind, text: &str) -> Violation {
+        let names = |line: &&Line| match line {
+            Line::Saw { id, .. } | Line::Acked { id, .. } | Line::Changed { id, .. } => {
+                *id == message
+            }
+            _ => false,
+        };
+        let mut lines: Vec<String> =
+            self.lines.iter().rev().filter(names).take(CONTEXT).map(ToString::to_string).collect();
+        lines.reverse();
+        Violation { kind, device: self.device.clone(), text: format!("{channel}: {text}"), lines }
+    }
+}
+
+/// A durable event as the database has it; `id` is the message's that is new or changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub seq: i64,
@@ -88,6 +119,10 @@ pub enum Kind {
     Twice,
     /// Sent, and neither acknowledged nor refused for good, in a long quiet time.
     Unanswered,
+    /// A message is known otherwise than it is in the end.
+    State,
+    /// What was counted does not add up.
+    Unbalanced,
     /// Seen or stored, and nobody sent it, or it differs from what is stored.
     Foreign,
 }
@@ -178,16 +213,22 @@ fn check_seen(
 ) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut ended: BTreeSet<&str> = BTreeSet::new();
     for (n, line) in history.lines.iter().enumerate() {
         match line {
             Line::From { channel, since } => {
                 last.insert(channel, *since);
+                ended.remove(&**channel);
+            }
+            Line::Ended { channel } => {
+                ended.insert(channel);
             }
             Line::Saw { channel, seq, id } => {
                 let mut add = |kind, text: String| {
                     found.push(violation(history, n, channel, kind, &text));
                 };
-                match last.get(&**channel).copied() {
+                let open = last.get(&**channel).filter(|_| !ended.contains(&**channel));
+                match open.copied() {
                     None => add(Kind::Foreign, format!("{seq} of a channel that is not open")),
                     Some(seen) if *seq == seen + 1 => {}
                     Some(seen) if *seq > seen => {
@@ -311,6 +352,10 @@ mod tests {
         Line::Saw { channel: CHANNEL.into(), seq, id: id(seq) }
     }
 
+    fn ended() -> Line {
+        Line::Ended { channel: CHANNEL.into() }
+    }
+
     fn sent(seq: i64) -> Line {
         Line::Sent { channel: CHANNEL.into(), client_id: id(seq + 100) }
     }
@@ -322,8 +367,8 @@ mod tests {
     /// Somebody sent all that is stored; `lines` are what another device saw.
     fn kinds(stored: &Stored, lines: Vec<Line>) -> Vec<Kind> {
         let all = stored.values().flatten().map(|row| sent(row.seq)).collect();
-        let sender = History { device: "sender".to_owned(), lines: all };
-        let device = History { device: "device".to_owned(), lines };
+        let sender = History { lines: all, ..History::default() };
+        let device = History { lines, ..History::default() };
         let found = check(&[sender, device], stored);
         let mut kinds: Vec<Kind> = found.iter().map(|v| v.kind).collect();
         kinds.sort_unstable();
@@ -336,6 +381,8 @@ mod tests {
         let lines =
             vec![from(0), saw(1), saw(2), again, from(2), saw(3), sent(4), acked(4), saw(4)];
         assert_eq!(kinds(&stored(&[1, 2, 3, 4]), lines), []);
+        let lines = vec![from(0), saw(1), ended(), from(1), saw(2)];
+        assert_eq!(kinds(&stored(&[1, 2]), lines), []);
         assert_eq!(kinds(&stored(&[]), vec![from(0)]), []);
     }
 
@@ -349,6 +396,8 @@ mod tests {
             (vec![from(0), saw(1), saw(2), saw(2), saw(3)], Kind::Repeat),
             (vec![from(0), saw(1), saw(2), from(2), saw(2), saw(3)], Kind::Repeat),
             (vec![saw(3)], Kind::Foreign),
+            (vec![from(0), saw(1), saw(2), ended(), saw(3)], Kind::Foreign),
+            (vec![from(0), saw(1), saw(2), ended()], Kind::Loss),
             (vec![sent(5), acked(5)], Kind::LostAck),
             (vec![acked(3)], Kind::Foreign),
             (vec![sent(3), acked(3), sent(2), acked(2)], Kind::Disorder),
@@ -371,7 +420,9 @@ mod tests {
     #[test]
     fn a_violation_shows_the_lines_before_it() {
         let lines = vec![from(0), saw(1), saw(3)];
-        let found = check(&[History { device: "phone".to_owned(), lines }], &stored(&[1, 2, 3]));
+        let device = "phone".to_owned();
+        let history = History { device, lines, ..History::default() };
+        let found = check(&[history], &stored(&[1, 2, 3]));
         let shown = found[0].to_string();
         assert!(shown.contains("phone") && shown.contains("3 follows 1"), "{shown}");
         assert!(shown.contains("from 0") && shown.contains("saw 1"), "{shown}");

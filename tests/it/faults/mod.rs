@@ -6,15 +6,20 @@
 //! users, then lets `SOAK_GHOSTS` come and go for as long; `SOAK_SEED` chooses what fails when. Real machines and networks are not seeded: the same
 //! seed gives the same faults, not the same run.
 
+mod books;
 mod busy;
 mod calendar;
 mod controls;
+mod database;
+mod deeds;
 mod device;
 mod ghosts;
 mod history;
 mod people;
 mod proxy;
 mod run;
+mod steward;
+mod view;
 mod wire;
 mod world;
 
@@ -33,17 +38,17 @@ fn seed() -> u64 {
 }
 
 fn judge(seed: u64, outcome: &Outcome) {
-    let Outcome { deliveries, acknowledged, faults, violations } = outcome;
+    let Outcome { deliveries, acknowledged, changes, removals, faults, violations } = outcome;
     println!(
-        "seed {seed}: {deliveries} deliveries, {acknowledged} acknowledged messages, {faults} \
-         faults, {} violations",
+        "seed {seed}: {deliveries} deliveries, {acknowledged} acknowledged messages, {changes} \
+         changes of messages, {removals} members out and in, {faults} faults, {} violations",
         violations.len()
     );
     for violation in violations.iter().take(20) {
         println!("{violation}");
     }
     assert!(violations.is_empty(), "SOAK_SEED={seed}: {}", violations[0]);
-    assert!(*deliveries > 0 && *acknowledged > 0);
+    assert!([deliveries, acknowledged, changes, removals].iter().all(|count| **count > 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! Users by the hundred, and their conversations: put into the database, since the hub lets nobody
-//! register thousands.
+//! Users by the hundred: put into the database, since the hub lets nobody register thousands. So are
+//! conversations where the hub would not make them, of thousands or of strangers.
 
 use hub::services::auth::Claims;
 use jiff::{SignedDuration, Timestamp};
@@ -8,13 +8,22 @@ use uuid::Uuid;
 
 use super::history::Channel;
 use crate::support::node::SECRET;
-use crate::support::rows;
+use crate::support::{Person, rows};
 
 /// A user who is logged in.
 #[derive(Debug, Clone)]
 pub struct User {
     pub id: Uuid,
     pub token: String,
+}
+
+impl User {
+    /// As others of the tests know them; without what only logging in gives.
+    pub fn person(&self) -> Person {
+        let (id, token) = (self.id.to_string(), self.token.clone());
+        let (email, refresh_token, session_id) = (String::new(), String::new(), String::new());
+        Person { id, email, token, refresh_token, session_id }
+    }
 }
 
 fn id(kind: u32, n: usize) -> Uuid {

@@ -29,7 +29,30 @@ pub enum Tamper {
     Repeat,
     /// The next frame overtakes it.
     Swap,
+    /// Of edits only: the new words come with another first letter.
+    Garble,
 }
+
+impl Tamper {
+    /// Whether this is one of the frames that it is done to.
+    fn concerns(self, frame: &[u8]) -> bool {
+        match self {
+            Self::Garble => find(frame, b"\"change\":\"edit\"").is_some(),
+            Self::Drop | Self::Repeat | Self::Swap => {
+                DURABLE.iter().any(|event| find(frame, event).is_some())
+            }
+        }
+    }
+}
+
+/// What is kept of a conversation.
+const DURABLE: [&[u8]; 3] = [
+    b"\"event\":\"message:new\"",
+    b"\"event\":\"message:updated\"",
+    b"\"event\":\"message:deleted\"",
+];
+/// Before the words of a message.
+const CONTENT: &[u8] = b"\"content\":\"";
 
 #[derive(Default)]
 struct Shared {
@@ -188,8 +211,8 @@ impl Frames {
             self.upgraded = true;
         }
         while let Some(length) = frame_length(&self.waiting) {
-            let frame: Vec<u8> = self.waiting.drain(..length).collect();
-            if find(&frame, b"\"event\":\"message:new\"").is_none() {
+            let mut frame: Vec<u8> = self.waiting.drain(..length).collect();
+            if !self.tamper.concerns(&frame) {
                 out.extend(frame);
                 continue;
             }
@@ -198,6 +221,11 @@ impl Frames {
             match self.tamper {
                 Tamper::Drop if due => {}
                 Tamper::Swap if due => self.late = Some(frame),
+                Tamper::Garble if due => {
+                    let content = find(&frame, CONTENT).unwrap() + CONTENT.len();
+                    frame[content] = b'?';
+                    out.extend(frame);
+                }
                 Tamper::Repeat if due => out.extend([frame.clone(), frame].concat()),
                 _ => {
                     out.extend(frame);

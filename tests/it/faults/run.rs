@@ -12,13 +12,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::books;
 use super::calendar::Holder;
+use super::database;
 use super::device::{Device, Phase, Plan, Shared};
-use super::history::{self, Channel, History, Row, Stored, Violation};
+use super::history::{self, Channel, History, Line, Violation};
 use super::people::{self, User};
+use super::steward::{Group, Steward};
+use super::view;
 use super::wire::Wire;
 use super::world::{Schedule, World};
-use crate::support::{Practice, rows};
+use crate::support::{Person, Practice};
 
 /// How long it may take until everybody has everything.
 const REST: Duration = Duration::from_secs(120);
@@ -41,6 +45,10 @@ pub struct Options {
 pub struct Outcome {
     pub deliveries: usize,
     pub acknowledged: usize,
+    /// Edits, reactions and the like that were acknowledged.
+    pub changes: usize,
+    /// How often a member was taken out of a group.
+    pub removals: usize,
     pub faults: usize,
     pub violations: Vec<Violation>,
 }
@@ -51,6 +59,7 @@ pub type Running = (Arc<Shared>, JoinHandle<()>);
 struct Run {
     world: World,
     devices: Vec<Running>,
+    steward: JoinHandle<usize>,
     phase: watch::Sender<Phase>,
     practices: Vec<Practice>,
     witness: User,
@@ -59,20 +68,76 @@ struct Run {
 /// Runs; none without Redis. Panics when the hub does not come to rest.
 pub async fn run(options: Options) -> Option<Outcome> {
     let mut rng = StdRng::seed_from_u64(options.seed);
-    let short = [("HOLD_TTL_SECONDS", "20"), ("PRESENCE_GRACE_SECONDS", "1")];
-    let world = World::start(&short).await?;
+    let variables = [
+        ("HOLD_TTL_SECONDS", "20"),
+        ("PRESENCE_GRACE_SECONDS", "1"),
+        ("PUSH_WINDOW_SECONDS", "3"),
+        ("PUSH_ALLOW_PRIVATE_ENDPOINTS", "true"),
+        ("METRICS_ADDR", "127.0.0.1:0"),
+    ];
+    let world = World::start(&variables).await?;
     let mut run = populate(world, options, &mut rng).await;
     let faults = run.fail(options, &mut rng).await;
     run.phase.send_replace(Phase::Rest);
+    let removals = (&mut run.steward).await.unwrap();
     come_to_rest(&run.devices, &run.world.url).await;
     let mut violations = run.unanswered();
     violations.extend(run.compare_calendars().await);
-    let stored = stored(&run.world.url).await;
+    let (said, found) = books::balance(&run.world).await;
+    println!("{said}");
+    violations.extend(found);
+    let stored = database::stored(&run.world.url).await;
+    let messages = database::messages(&run.world.url).await;
     let histories = run.end().await;
     violations.extend(history::check(&histories, &stored));
-    let lines = || histories.iter().flat_map(|h| &h.lines);
-    let acknowledged = lines().filter(|l| matches!(l, history::Line::Acked { .. })).count();
-    Some(Outcome { deliveries: history::deliveries(&histories), acknowledged, faults, violations })
+    violations.extend(view::check(&histories, &messages));
+    let count = |is: fn(&Line) -> bool| {
+        histories.iter().flat_map(|h| &h.lines).filter(|line| is(line)).count()
+    };
+    Some(Outcome {
+        deliveries: history::deliveries(&histories),
+        acknowledged: count(|line| matches!(line, Line::Acked { .. })),
+        changes: count(|line| matches!(line, Line::Changed { .. })),
+        removals,
+        faults,
+        violations,
+    })
+}
+
+/// The conversations of each user.
+type Conversations = BTreeMap<Uuid, Vec<Channel>>;
+
+/// Brings the users together, by the API: in groups that `steward` owns, and in pairs of a group, who
+/// know each other by it. In each group one who stays has a browser that takes pushes.
+async fn bring_together(
+    world: &World,
+    steward: &Person,
+    users: &[User],
+    size: usize,
+) -> (Conversations, Vec<Group>) {
+    let node = world.node(0);
+    let (mut conversations, mut groups) = (Conversations::new(), Vec::new());
+    let mut join = |id: &str, users: &[User]| {
+        let channel: Channel = format!("conversation:{id}").into();
+        for user in users {
+            conversations.entry(user.id).or_default().push(channel.clone());
+        }
+    };
+    for (n, members) in users.chunks(size).enumerate() {
+        let ids: Vec<Uuid> = members.iter().map(|user| user.id).collect();
+        let body = json!({ "kind": "group", "title": format!("Group {n}"), "memberIds": ids });
+        let group = steward.post(node, "/v1/conversations", body).await.data(201);
+        let id = group["id"].as_str().unwrap().to_owned();
+        join(&id, members);
+        books::gets_pushes(node, &members[0].person()).await;
+        groups.push(Group { id, members: ids[1..].to_vec() });
+        for pair in members.chunks_exact(2) {
+            let body = json!({ "userId": pair[1].id });
+            let chat = pair[0].person().post(node, "/v1/conversations", body).await.data(201);
+            join(chat["id"].as_str().unwrap(), pair);
+        }
+    }
+    (conversations, groups)
 }
 
 /// Users in pairs and groups, a device for each and a second one for every fourth.
@@ -84,18 +149,8 @@ async fn populate(world: World, options: Options, rng: &mut StdRng) -> Run {
     }
     let mut users = people::seekers(&world.url, options.users + 1).await;
     let witness = users.pop().unwrap();
-    let mut conversations: BTreeMap<Uuid, Vec<Channel>> = BTreeMap::new();
-    let mut count = 0;
-    for size in [2, options.group] {
-        for members in users.chunks(size).filter(|members| members.len() > 1) {
-            count += 1;
-            let members: Vec<&User> = members.iter().collect();
-            let channel = people::conversation(&world.url, count, &members).await;
-            for member in members {
-                conversations.entry(member.id).or_default().push(channel.clone());
-            }
-        }
-    }
+    let person = world.node(0).admin().await;
+    let (conversations, groups) = bring_together(&world, &person, &users, options.group).await;
     let (phase, watched) = watch::channel(Phase::Work);
     let calendars: Vec<Channel> =
         practices.iter().map(|p| format!("calendar:{}", p.id).into()).collect();
@@ -118,7 +173,9 @@ async fn populate(world: World, options: Options, rng: &mut StdRng) -> Run {
             devices.push((device.shared(), tokio::spawn(device.run())));
         }
     }
-    Run { world, devices, phase, practices, witness }
+    let steward = Steward { person, groups, proxies: world.proxies.clone(), seed: rng.random() };
+    let steward = tokio::spawn(steward.run(watched));
+    Run { world, devices, steward, phase, practices, witness }
 }
 
 impl Run {
@@ -233,7 +290,7 @@ pub async fn come_to_rest(devices: &[Running], url: &str) {
 
 /// Who has not seen the last event of which channel.
 async fn behind(devices: &[Running], url: &str) -> Vec<String> {
-    let heads = heads(url).await;
+    let heads = database::heads(url).await;
     let mut behind = Vec::new();
     for (shared, _) in devices {
         for (channel, seen) in &*shared.cursors.lock().unwrap() {
@@ -260,35 +317,4 @@ pub async fn histories(devices: Vec<Running>) -> Vec<History> {
     }
     println!("{counts:#?}");
     histories
-}
-
-async fn heads(url: &str) -> BTreeMap<String, i64> {
-    let sql = "SELECT 'conversation:' || id, last_seq FROM conversations
-               UNION ALL SELECT 'user:' || user_id, last_seq FROM user_channels
-               UNION ALL SELECT 'calendar:' || practitioner_id, version FROM calendars";
-    let rows = rows::rows(url, sql).await.into_iter();
-    rows.map(|row| (row[0].clone().unwrap(), row[1].as_ref().unwrap().parse().unwrap())).collect()
-}
-
-/// What the database has.
-pub async fn stored(url: &str) -> Stored {
-    let nil = Uuid::nil();
-    let sql = format!(
-        "SELECT 'conversation:' || conversation_id, seq, id, client_id FROM messages
-         UNION ALL SELECT 'user:' || user_id, seq, '{nil}', '{nil}' FROM user_events
-         UNION ALL SELECT 'calendar:' || practitioner_id, version, '{nil}', '{nil}'
-           FROM calendar_changes
-         ORDER BY 1, 2"
-    );
-    let mut stored = Stored::new();
-    for row in rows::rows(url, &sql).await {
-        let [channel, seq, id, client_id] = &row[..] else { unreachable!() };
-        let text = |value: &Option<String>| value.clone().unwrap();
-        stored.entry(text(channel).into()).or_default().push(Row {
-            seq: text(seq).parse().unwrap(),
-            id: text(id).parse().unwrap(),
-            client_id: text(client_id).parse().unwrap(),
-        });
-    }
-    stored
 }

@@ -14,6 +14,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
 use super::busy::{Snapshot, Span};
+use super::view::Told;
 
 /// How long a connect, a write or an answer may take before the device tries anew.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,6 +26,7 @@ pub struct Frame {
     #[serde(default)]
     pub ok: bool,
     pub error: Option<Refused>,
+    pub event: Option<Box<str>>,
     pub channel: Option<String>,
     pub seq: Option<i64>,
     #[serde(default)]
@@ -35,6 +37,7 @@ pub struct Frame {
 #[serde(rename_all = "camelCase")]
 pub struct Refused {
     pub code: String,
+    pub message: String,
     pub retry_after_ms: Option<u64>,
 }
 
@@ -45,22 +48,18 @@ pub struct Data {
     pub id: Option<Uuid>,
     pub seq: Option<i64>,
     pub message_id: Option<Uuid>,
-    pub message: Option<Named>,
+    pub message: Option<Told>,
     pub changes: Option<Vec<Span>>,
     pub snapshot: Option<Value>,
     pub heads: Option<BTreeMap<String, i64>>,
     pub channels: Option<BTreeMap<String, Resumed>>,
 }
 
-#[derive(Debug, Deserialize)]
-pub struct Named {
-    pub id: Uuid,
-}
-
 /// What is answered about a channel of `resume`.
 #[derive(Debug, Deserialize)]
 pub struct Resumed {
     pub seq: Option<i64>,
+    pub error: Option<Refused>,
     pub snapshot: Option<Value>,
 }
 
