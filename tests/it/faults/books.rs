@@ -4,6 +4,7 @@
 //! Counters of a node that was killed are gone; those of the nodes that live balance for what came
 //! to them. What became of the pushes is in the database, and balances over everything.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::history::{Kind, Violation};
@@ -41,22 +42,7 @@ pub async fn balance(world: &World) -> (String, Vec<Violation>) {
     let (mut said, mut found) = (format!("{expected} pushes wanted"), Vec::new());
     for n in [0, 1] {
         let text = scrape(world.node(n), "/metrics").await.text().await.unwrap();
-        let samples = read(&text);
-        // Counted are whole things.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let of = |name: String| samples.get(&name).map_or(usize::MAX, |value| *value as usize);
-        let stages = ["accepted", "stored", "repeated", "refused"];
-        let [accepted, stored, repeated, refused] =
-            stages.map(|stage| of(format!("hub_messages_total{{stage=\"{stage}\"}}")));
-        let states = ["waiting", "acknowledged", "pushed", "unwanted", "expired"];
-        let pushes = states.map(|state| of(format!("hub_message_pushes{{state=\"{state}\"}}")));
-        let line = format!(
-            "node {n}: accepted {accepted} = stored {stored} + repeated {repeated} + refused \
-             {refused}; pushes {expected} = {pushes:?} {states:?}"
-        );
-        let balances = accepted == stored + repeated + refused
-            && pushes[0] == 0
-            && pushes.iter().sum::<usize>() == expected;
+        let (line, balances) = add_up(&read(&text), expected);
         if !balances {
             found.push(Violation {
                 kind: Kind::Unbalanced,
@@ -65,7 +51,53 @@ pub async fn balance(world: &World) -> (String, Vec<Violation>) {
                 lines: Vec::new(),
             });
         }
-        said = format!("{said}\n{line}");
+        said = format!("{said}\nnode {n}: {line}");
     }
     (said, found)
+}
+
+/// What a node counts, and whether that adds up when `expected` pushes were wanted.
+fn add_up(samples: &BTreeMap<String, f64>, expected: usize) -> (String, bool) {
+    // Counted are whole things.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let of = |name: String| samples.get(&name).map_or(usize::MAX, |value| *value as usize);
+    let [accepted, stored, repeated, refused] = ["accepted", "stored", "repeated", "refused"]
+        .map(|stage| of(format!("hub_messages_total{{stage=\"{stage}\"}}")));
+    let [waiting, acknowledged, pushed, unwanted, expired] =
+        ["waiting", "acknowledged", "pushed", "unwanted", "expired"]
+            .map(|state| of(format!("hub_message_pushes{{state=\"{state}\"}}")));
+    let line = format!(
+        "accepted {accepted} = stored {stored} + repeated {repeated} + refused {refused}; pushes \
+         {expected} = acknowledged {acknowledged} + pushed {pushed} + unwanted {unwanted} + \
+         expired {expired}, waiting {waiting}"
+    );
+    let sum = |parts: &[usize]| parts.iter().fold(0, |sum: usize, part| sum.saturating_add(*part));
+    let balances = accepted == sum(&[stored, repeated, refused])
+        && waiting == 0
+        && expected == sum(&[acknowledged, pushed, unwanted, expired]);
+    (line, balances)
+}
+
+#[test]
+fn books_that_do_not_balance_are_seen() {
+    let text = "hub_messages_total{stage=\"accepted\"} 9
+        hub_messages_total{stage=\"stored\"} 6
+        hub_messages_total{stage=\"repeated\"} 2
+        hub_messages_total{stage=\"refused\"} 1
+        hub_message_pushes{state=\"waiting\"} 0
+        hub_message_pushes{state=\"acknowledged\"} 4
+        hub_message_pushes{state=\"pushed\"} 3
+        hub_message_pushes{state=\"unwanted\"} 2
+        hub_message_pushes{state=\"expired\"} 1";
+    let good: BTreeMap<String, f64> =
+        read(text).into_iter().map(|(name, value)| (name.trim().to_owned(), value)).collect();
+    assert!(add_up(&good, 10).1);
+    assert!(!add_up(&good, 11).1);
+    for name in good.keys() {
+        let mut bad = good.clone();
+        *bad.get_mut(name).unwrap() += 1.0;
+        assert!(!add_up(&bad, 10).1, "one more of {name}");
+        bad.remove(name);
+        assert!(!add_up(&bad, 10).1, "no {name}");
+    }
 }
