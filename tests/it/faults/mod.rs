@@ -3,8 +3,9 @@
 //! each other and against the database.
 //!
 //! `make test` runs this for some seconds. `make soak` runs it for `SOAK_SECONDS` with `SOAK_USERS`
-//! users, then lets `SOAK_GHOSTS` come and go for as long; `SOAK_SEED` chooses what fails when. Real machines and networks are not seeded: the same
-//! seed gives the same faults, not the same run.
+//! users in groups of `SOAK_GROUP`, then lets `SOAK_GHOSTS` come and go for as long; `SOAK_SEED` chooses
+//! what fails when. Real machines and networks are not seeded: the same seed gives the same faults,
+//! not the same run.
 
 mod books;
 mod busy;
@@ -72,7 +73,7 @@ async fn soak() {
     let options = Options {
         seed: seed(),
         users: usize::try_from(number("SOAK_USERS", 150)).unwrap(),
-        group: 25,
+        group: usize::try_from(number("SOAK_GROUP", 25)).unwrap(),
         duration: Duration::from_secs(number("SOAK_SECONDS", 900)),
         writes_every: Duration::from_millis(number("SOAK_WRITES_EVERY_MS", 2_000)),
         rest: Duration::from_secs(10),
