@@ -161,9 +161,9 @@ impl CalendarActor {
         if !clashes.is_empty() {
             return Err(Refusal::SeriesClash(clashes).into());
         }
-        let series_id = Some(Uuid::now_v7());
+        let series_id = Some(ask.first.key.unwrap_or_else(Uuid::now_v7));
         let each = |start: &Timestamp| {
-            let place = Place { start: *start, ..ask.first.clone() };
+            let place = Place { start: *start, key: None, ..ask.first.clone() };
             NewBooking { series_id, ..state.new_booking(offer, &place, booking_rules) }
         };
         let wanted: Vec<NewBooking> = starts.iter().map(each).collect();

@@ -28,6 +28,8 @@ pub struct Place {
     pub notes: Option<String>,
     /// How many come.
     pub seats: u16,
+    /// The id of the `Idempotency-Key`: that of the row, so that it is found again.
+    pub key: Option<Uuid>,
 }
 
 impl Handler<Place> for CalendarActor {
@@ -71,9 +73,9 @@ impl CalendarActor {
             if place.hold {
                 return Ok(Plan::Held(hold_id));
             }
-            let (seeker_id, notes) = (place.seeker_id, place.notes.clone());
+            let (seeker_id, notes, key) = (place.seeker_id, place.notes.clone(), place.key);
             return Ok(Plan::Commit(
-                Box::new(Command::BookHold { hold_id, seeker_id, notes }),
+                Box::new(Command::BookHold { hold_id, seeker_id, notes, key }),
                 None,
             ));
         }
@@ -113,7 +115,7 @@ impl CalendarState {
         let offer = &offer.offer;
         let total_amount = offer.price.saturating_mul(place.seats.into());
         NewBooking {
-            id: Uuid::now_v7(),
+            id: place.key.unwrap_or_else(Uuid::now_v7),
             seeker_id: place.seeker_id,
             service_id: place.service_id,
             scheduled_at: time.start(),

@@ -48,7 +48,12 @@ pub struct NewHold {
 
 impl NewHold {
     /// Carries it out, for REST and the socket alike.
-    pub async fn create(self, bookings: &Bookings, caller: &auth::Caller) -> Result<HoldView> {
+    pub async fn create(
+        self,
+        bookings: &Bookings,
+        caller: &auth::Caller,
+        key: Option<Uuid>,
+    ) -> Result<HoldView> {
         let wish = Wish {
             practitioner_id: self.practitioner_id,
             service_id: self.service_id,
@@ -56,6 +61,7 @@ impl NewHold {
             minutes: self.duration_minutes,
             notes: None,
             seats: self.seats.unwrap_or(1),
+            key,
         };
         Ok(bookings.hold(caller, wish).await?.hold_view())
     }
@@ -65,8 +71,17 @@ impl NewHold {
 #[utoipa::path(post, path = "/v1/holds", tag = "bookings", request_body = NewHold,
     responses((status = 201, body = Envelope<HoldView>)), security(("bearer" = [])))]
 pub async fn hold(bookings: web::Data<Bookings>, once: Once<NewHold>) -> ApiResult<Reply> {
-    once.run(|caller, new| async move { Reply::created(new.create(&bookings, &caller).await?) })
-        .await
+    let again = bookings.clone();
+    once.run_traced(
+        |caller, new, key| async move {
+            Reply::created(new.create(&bookings, &caller, key).await?)
+        },
+        async move |caller, key| {
+            let made = again.made(&caller, key, "hold").await?.pop();
+            made.map(|hold| Reply::created(hold.hold_view())).transpose()
+        },
+    )
+    .await
 }
 
 /// The caller's holds that stand, by their time.
@@ -121,7 +136,12 @@ pub struct NewBooking {
 
 impl NewBooking {
     /// Carries it out, for REST and the socket alike.
-    pub async fn create(self, bookings: &Bookings, caller: &auth::Caller) -> Result<Booking> {
+    pub async fn create(
+        self,
+        bookings: &Bookings,
+        caller: &auth::Caller,
+        key: Option<Uuid>,
+    ) -> Result<Booking> {
         match self {
             Self {
                 hold_id: Some(id),
@@ -131,7 +151,7 @@ impl NewBooking {
                 duration_minutes: None,
                 seats: None,
                 notes,
-            } => bookings.book_hold(caller, id, notes).await,
+            } => bookings.book_hold(caller, id, notes, key).await,
             Self { hold_id: Some(_), .. } => {
                 let problem = "comes alone: the hold says all but the notes";
                 Err(Refusal::field("holdId", problem).into())
@@ -147,6 +167,7 @@ impl NewBooking {
                     minutes: duration_minutes,
                     notes,
                     seats: seats.unwrap_or(1),
+                    key,
                 };
                 bookings.book(caller, wish).await
             }
@@ -158,14 +179,24 @@ pub(super) fn reply(booking: &Booking, caller: &auth::Caller) -> ApiResult<Reply
     Ok(Reply::ok(booking.view(caller.user_id))?.versioned(booking.version))
 }
 
+fn created(booking: &Booking, caller: &auth::Caller) -> ApiResult<Reply> {
+    Ok(Reply::created(booking.view(caller.user_id))?.versioned(booking.version))
+}
+
 /// Books a slot.
 #[utoipa::path(post, path = "/v1/bookings", tag = "bookings", request_body = NewBooking,
     responses((status = 201, body = Envelope<BookingView>)), security(("bearer" = [])))]
 pub async fn create(bookings: web::Data<Bookings>, once: Once<NewBooking>) -> ApiResult<Reply> {
-    once.run(|caller, new| async move {
-        let booking = new.create(&bookings, &caller).await?;
-        Ok(Reply::created(booking.view(caller.user_id))?.versioned(booking.version))
-    })
+    let again = bookings.clone();
+    once.run_traced(
+        |caller, new, key| async move {
+            created(&new.create(&bookings, &caller, key).await?, &caller)
+        },
+        async move |caller, key| {
+            let made = again.made(&caller, key, "book").await?.pop();
+            made.map(|booking| created(&booking, &caller)).transpose()
+        },
+    )
     .await
 }
 

@@ -2,7 +2,7 @@
 //! (draft-ietf-httpapi-idempotency-key-header).
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
@@ -96,27 +96,48 @@ impl<T> Once<T> {
     /// The work goes on when the client hangs up, so that its retry finds the answer. Refusals are
     /// kept like successes; what a retry can help against (overload, rate limits, faults) is not.
     /// The answer is kept after the work: a node that dies in between leaves the key in flight for
-    /// a minute, and then the work is done anew.
+    /// a minute, and then the work is done anew. Where that would show, there is [`Self::run_traced`].
     pub async fn run<F>(self, work: impl FnOnce(Caller, T) -> F) -> ApiResult<Reply>
     where
         F: Future<Output = ApiResult<Reply>> + 'static,
     {
+        self.run_traced(|caller, body, _| work(caller, body), async |_, _| Ok(None)).await
+    }
+
+    /// The same for work that leaves a trace of the key's id in its own transaction: whatever
+    /// happens between that and the answer, `again` makes the answer of what it finds. It is asked
+    /// by who comes while the key is in flight, who gets it after another, and who does not know
+    /// whether the work was done: not in the ordinary run of things.
+    ///
+    /// `work` is told no id when there is no key.
+    pub async fn run_traced<F>(
+        self,
+        work: impl FnOnce(Caller, T, Option<Uuid>) -> F,
+        again: impl AsyncFn(Caller, Uuid) -> ApiResult<Option<Reply>> + 'static,
+    ) -> ApiResult<Reply>
+    where
+        F: Future<Output = ApiResult<Reply>> + 'static,
+    {
         let Self { caller, body, pool, key, hash } = self;
-        let Some(key) = key else { return work(caller, body).await };
+        let Some(key) = key else { return work(caller, body, None).await };
         let user_id = caller.user_id;
-        match claim(&pool, user_id, &key, &hash).await? {
-            Claim::Won => {}
-            Claim::InFlight => return Err(Refusal::IdempotencyInFlight.into()),
-            Claim::Conflict => return Err(Refusal::IdempotencyConflict.into()),
-            Claim::Done { status, body } => {
-                let status = StatusCode::from_u16(status)
-                    .map_err(|e| Error::Fault(format!("stored status: {e}")))?;
-                return Ok(Reply::again(status, &body));
+        let (id, anew) = match claim(&pool, user_id, &key, &hash).await? {
+            Claim::Won { id, anew } => (id, anew),
+            Claim::InFlight { id } => {
+                let made = match id {
+                    Some(id) => again(caller, id).await?,
+                    None => None,
+                };
+                let mut result = Ok(made.ok_or(Refusal::IdempotencyInFlight)?);
+                settle(&pool, user_id, &key, &mut result).await?;
+                return result;
             }
-        }
-        let work = work(caller, body);
+            Claim::Conflict => return Err(Refusal::IdempotencyConflict.into()),
+            Claim::Done { status, body } => return replay(status, &body),
+        };
+        let work = work(caller.clone(), body, Some(id));
         let task = actix_web::rt::spawn(async move {
-            let mut result = work.await;
+            let mut result = carry_out(anew, work, async || again(caller.clone(), id).await).await;
             let kept = settle(&pool, user_id, &key, &mut result).await;
             if let Err(e) = kept {
                 // The work is committed: its answer must not be lost for the sake of the key.
@@ -128,6 +149,32 @@ impl<T> Once<T> {
     }
 }
 
+/// Does the work, unless `again` finds it done; who had the key before may also be doing it still.
+async fn carry_out(
+    anew: bool,
+    work: impl Future<Output = ApiResult<Reply>>,
+    again: impl AsyncFn() -> ApiResult<Option<Reply>>,
+) -> ApiResult<Reply> {
+    if anew && let Some(reply) = again().await? {
+        return Ok(reply);
+    }
+    let began = Instant::now();
+    let result = work.await;
+    let Err(ApiError(e)) = &result else { return result };
+    // What refuses it may be what it made itself.
+    let unknown = e.cause().is_some() || anew || began.elapsed().as_secs_f64() >= LOCK_SECONDS;
+    match unknown {
+        true => again().await.ok().flatten().map_or(result, Ok),
+        false => result,
+    }
+}
+
+fn replay(status: u16, body: &Value) -> ApiResult<Reply> {
+    let status = StatusCode::from_u16(status);
+    let status = status.map_err(|e| Error::Fault(format!("stored status: {e}")))?;
+    Ok(Reply::again(status, body))
+}
+
 /// Claims the key, or waits a moment for the answer of the request that has it.
 async fn claim(pool: &Pool, user_id: Uuid, key: &str, hash: &[u8]) -> ApiResult<Claim> {
     let mut pauses = PAUSES.iter();
@@ -136,7 +183,7 @@ async fn claim(pool: &Pool, user_id: Uuid, key: &str, hash: &[u8]) -> ApiResult<
         let claim = idempotency::claim(&mut conn, user_id, key, hash, LOCK_SECONDS).await?;
         drop(conn);
         match (&claim, pauses.next()) {
-            (Claim::InFlight, Some(pause)) => tokio::time::sleep(*pause).await,
+            (Claim::InFlight { .. }, Some(pause)) => tokio::time::sleep(*pause).await,
             _ => return Ok(claim),
         }
     }
@@ -149,22 +196,24 @@ async fn settle(
     result: &mut ApiResult<Reply>,
 ) -> ApiResult<()> {
     let mut conn = pool.get().await?;
-    match result {
-        Ok(reply) => {
-            let (status, body) = (reply.status.as_u16(), stored(&reply.body)?);
-            // The first answer reads byte by byte as it will when it is given again.
-            reply.body = body.to_string();
-            idempotency::complete(&mut conn, user_id, key, status, &body).await?;
-        }
+    let (status, body) = match result {
+        Ok(reply) => (reply.status, stored(&reply.body)?),
         Err(ApiError(e))
             if error::status(e).is_server_error() || error::retry_after(e).is_some() =>
         {
             idempotency::release(&mut conn, user_id, key).await?;
+            return Ok(());
         }
-        Err(ApiError(e)) => {
-            let (status, body) = (error::status(e).as_u16(), error::body(e));
-            idempotency::complete(&mut conn, user_id, key, status, &body).await?;
+        Err(ApiError(e)) => (error::status(e), error::body(e)),
+    };
+    let kept = idempotency::complete(&mut conn, user_id, key, status.as_u16(), &body).await?;
+    match (kept, &mut *result) {
+        (Some((other, body)), result) if other != status.as_u16() => {
+            *result = replay(other, &body);
         }
+        // The first answer reads byte by byte as it will when it is given again.
+        (Some((_, body)), Ok(reply)) => reply.body = body.to_string(),
+        (Some(_), Err(_)) | (None, _) => {}
     }
     Ok(())
 }

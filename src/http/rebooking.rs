@@ -13,7 +13,7 @@ use super::error::ApiResult;
 use super::idempotency::Once;
 use super::instant::Instant;
 use crate::domain::refusal::Refusal;
-use crate::models::bookings::BookingView;
+use crate::models::bookings::{Booking, BookingView};
 use crate::services::bookings::{Bookings, Wish};
 
 /// What is to change of a booking: its time, or the seeker's words.
@@ -98,20 +98,31 @@ pub struct SeriesView {
 #[utoipa::path(post, path = "/v1/bookings/series", tag = "bookings", request_body = NewSeries,
     responses((status = 201, body = Envelope<SeriesView>)), security(("bearer" = [])))]
 pub async fn series(bookings: web::Data<Bookings>, once: Once<NewSeries>) -> ApiResult<Reply> {
-    once.run(|caller, new| async move {
-        let wish = Wish {
-            practitioner_id: new.practitioner_id,
-            service_id: new.service_id,
-            starts_at: new.starts_at.0,
-            minutes: new.duration_minutes,
-            notes: new.notes,
-            seats: new.seats.unwrap_or(1),
-        };
-        let (count, every) = (new.count, new.every_weeks.unwrap_or(1));
-        let made = bookings.book_series(&caller, wish, count, every).await?;
-        let series_id = made.first().and_then(|booking| booking.series_id);
-        let bookings = made.iter().map(|booking| booking.view(caller.user_id)).collect();
-        Reply::created(SeriesView { series_id, bookings })
-    })
+    let again = bookings.clone();
+    once.run_traced(
+        |caller, new, key| async move {
+            let wish = Wish {
+                practitioner_id: new.practitioner_id,
+                service_id: new.service_id,
+                starts_at: new.starts_at.0,
+                minutes: new.duration_minutes,
+                notes: new.notes,
+                seats: new.seats.unwrap_or(1),
+                key,
+            };
+            let (count, every) = (new.count, new.every_weeks.unwrap_or(1));
+            made(&bookings.book_series(&caller, wish, count, every).await?, &caller)
+        },
+        async move |caller, key| {
+            let bookings = again.made(&caller, key, "book").await?;
+            (!bookings.is_empty()).then(|| made(&bookings, &caller)).transpose()
+        },
+    )
     .await
+}
+
+fn made(bookings: &[Booking], caller: &Caller) -> ApiResult<Reply> {
+    let series_id = bookings.first().and_then(|booking| booking.series_id);
+    let bookings = bookings.iter().map(|booking| booking.view(caller.user_id)).collect();
+    Reply::created(SeriesView { series_id, bookings })
 }

@@ -78,12 +78,12 @@ impl Ops {
             "typing:stop" => self.typing(&caller, data, false).await,
             "availability:get" => self.availability(&caller, data).await,
             "hold:create" => {
-                json(parse_value::<NewHold>(data)?.create(&self.bookings, &caller).await?)
+                json(parse_value::<NewHold>(data)?.create(&self.bookings, &caller, None).await?)
             }
             "hold:release" => self.release(&caller, data).await,
             "booking:create" => {
                 let new = parse_value::<NewBooking>(data)?;
-                json(new.create(&self.bookings, &caller).await?.view(caller.user_id))
+                json(new.create(&self.bookings, &caller, None).await?.view(caller.user_id))
             }
             "booking:cancel" => self.cancel(&caller, data).await,
             "notification:read" => {

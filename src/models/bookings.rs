@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::domain::cancellation::share;
 ///
 /// Its JSON is what the audit trail keeps of a change, so that a booking can be rebuilt from its
 /// events; what others store or the database derives is left out of it, and so is what is null.
-#[derive(Debug, Clone, PartialEq, Queryable, Serialize)]
+#[derive(Debug, Clone, PartialEq, Queryable, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Booking {
     pub id: Uuid,

@@ -13,7 +13,12 @@ use super::schema::idempotency_keys;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claim {
     /// The key is ours: do the work, then `complete` or `release`.
-    Won,
+    Won {
+        /// The key's own id, the same for as long as the key is kept.
+        id: Uuid,
+        /// Whether somebody had it before and left no answer. The work may have been done.
+        anew: bool,
+    },
     /// The work was done; this was the answer.
     Done {
         /// HTTP status.
@@ -21,8 +26,11 @@ pub enum Claim {
         /// The answer's body.
         body: Value,
     },
-    /// The first request is still running.
-    InFlight,
+    /// The first request is still running, or its node died.
+    InFlight {
+        /// The key's own id, once it can be seen.
+        id: Option<Uuid>,
+    },
     /// The key belongs to another request.
     Conflict,
 }
@@ -31,6 +39,8 @@ pub enum Claim {
 struct Row {
     #[diesel(sql_type = Bool)]
     won: bool,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
     #[diesel(sql_type = Bytea)]
     request_hash: Vec<u8>,
     #[diesel(sql_type = Nullable<SmallInt>)]
@@ -51,63 +61,74 @@ pub async fn claim(
     lock_seconds: f64,
 ) -> QueryResult<Claim> {
     // `won` tells an inserted or re-claimed row (its lock is the one just set) from an old one.
-    let row: Row = diesel::sql_query(
+    let new_id = Uuid::now_v7();
+    let row: Option<Row> = diesel::sql_query(
         "WITH claimed AS (
-            INSERT INTO idempotency_keys AS k (user_id, key, request_hash, locked_until)
-            VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+            INSERT INTO idempotency_keys AS k (user_id, key, request_hash, locked_until, id)
+            VALUES ($1, $2, $3, now() + make_interval(secs => $4), $5)
             ON CONFLICT (user_id, key) DO UPDATE SET locked_until = excluded.locked_until
-              WHERE k.status IS NULL AND k.locked_until < now() AND k.request_hash = $3
-            RETURNING true AS won, request_hash, status, body)
+              WHERE k.status IS NULL AND k.locked_until <= now() AND k.request_hash = $3
+            RETURNING true AS won, id, request_hash, status, body)
          SELECT * FROM claimed
          UNION ALL
-         SELECT false, request_hash, status, body FROM idempotency_keys
+         SELECT false, id, request_hash, status, body FROM idempotency_keys
           WHERE user_id = $1 AND key = $2 AND NOT EXISTS (SELECT 1 FROM claimed)",
     )
     .bind::<SqlUuid, _>(user_id)
     .bind::<Text, _>(key)
     .bind::<Bytea, _>(hash)
     .bind::<Double, _>(lock_seconds)
+    .bind::<SqlUuid, _>(new_id)
     .get_result(conn)
     .await
-    .optional()?
+    .optional()?;
     // The other request's row was not visible to this statement's snapshot: it is running now.
-    .unwrap_or(Row { won: false, request_hash: hash.to_vec(), status: None, body: None });
+    let Some(row) = row else { return Ok(Claim::InFlight { id: None }) };
     Ok(if row.won {
-        Claim::Won
+        Claim::Won { id: row.id, anew: row.id != new_id }
     } else if row.request_hash != hash {
         Claim::Conflict
     } else if let (Some(status), Some(body)) = (row.status, row.body) {
         Claim::Done { status: u16::try_from(status).unwrap_or(500), body }
     } else {
-        Claim::InFlight
+        Claim::InFlight { id: Some(row.id) }
     })
 }
 
-/// Keeps the answer to a claimed key.
+/// Keeps the answer to a claimed key, unless it has one, and returns the one that it has: of two
+/// who believed the key to be theirs, the first to answer is right. `None` when the key is gone.
 pub async fn complete(
     conn: &mut Conn,
     user_id: Uuid,
     key: &str,
     status: u16,
     body: &Value,
-) -> QueryResult<()> {
-    diesel::update(idempotency_keys::table.find((user_id, key)))
+) -> QueryResult<Option<(u16, Value)>> {
+    let row = idempotency_keys::table.find((user_id, key));
+    let kept = diesel::update(row.filter(idempotency_keys::status.is_null()))
         .set((
             idempotency_keys::status.eq(i16::try_from(status).unwrap_or(500)),
             idempotency_keys::body.eq(body),
         ))
         .execute(conn)
         .await?;
-    Ok(())
+    if kept > 0 {
+        return Ok(Some((status, body.clone())));
+    }
+    let columns = (idempotency_keys::status, idempotency_keys::body);
+    let other: Option<(Option<i16>, Option<Value>)> =
+        row.select(columns).first(conn).await.optional()?;
+    Ok(other.and_then(|(status, body)| Some((u16::try_from(status?).ok()?, body?))))
 }
 
-/// Gives a claimed key back, because the work failed and may be tried again.
+/// Lets a claimed key be claimed again at once by the same request, because the work failed. It keeps
+/// its id: the failure may have been that of a connection that was lost after the commit.
 pub async fn release(conn: &mut Conn, user_id: Uuid, key: &str) -> QueryResult<()> {
-    diesel::delete(
-        idempotency_keys::table.find((user_id, key)).filter(idempotency_keys::status.is_null()),
-    )
-    .execute(conn)
-    .await?;
+    let row = idempotency_keys::table.find((user_id, key));
+    diesel::update(row.filter(idempotency_keys::status.is_null()))
+        .set(idempotency_keys::locked_until.eq(diesel::dsl::now))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

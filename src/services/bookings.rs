@@ -15,7 +15,7 @@ use crate::models::Part;
 use crate::models::bookings::{self, Booking, BookingEvent, ListFilter};
 use crate::models::calendar_commit::{Command, Outcome};
 use crate::models::pool::Pool;
-use crate::models::user_blocks;
+use crate::models::{booking_trail, user_blocks};
 
 /// What is to be held or booked.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Wish {
     pub notes: Option<String>,
     /// How many come, where several may.
     pub seats: u16,
+    /// The id of the `Idempotency-Key`, by which [`Bookings::made`] finds what came of it.
+    pub key: Option<Uuid>,
 }
 
 impl Wish {
@@ -40,6 +42,7 @@ impl Wish {
             hold,
             notes: self.notes,
             seats: self.seats,
+            key: self.key,
         }
     }
 }
@@ -148,6 +151,18 @@ impl Bookings {
         self.change(caller, &row, command).await
     }
 
+    /// What a request of the caller with an `Idempotency-Key` of the id `key` made, as it was right
+    /// after `action` (`hold` or `book`) and whatever became of it since. Nothing is no error.
+    pub async fn made(
+        &self,
+        caller: &Caller,
+        key: Uuid,
+        action: &'static str,
+    ) -> Result<Vec<Booking>> {
+        let mut conn = self.pool.get().await?;
+        Ok(booking_trail::made(&mut conn, caller.user_id, key, action).await?)
+    }
+
     /// The caller's holds that stand.
     pub async fn holds(&self, caller: &Caller) -> Result<Vec<Booking>> {
         let mut conn = self.pool.get().await?;
@@ -160,6 +175,7 @@ impl Bookings {
         caller: &Caller,
         hold_id: Uuid,
         notes: Option<String>,
+        key: Option<Uuid>,
     ) -> Result<Booking> {
         may_book(caller)?;
         check_notes(notes.as_deref())?;
@@ -167,7 +183,7 @@ impl Bookings {
         let hold = hold.ok_or(Refusal::NotFound("hold"))?;
         self.refuse_blocked(caller, hold.practitioner_id).await?;
         let seeker_id = caller.user_id;
-        self.change(caller, &hold, Command::BookHold { hold_id, seeker_id, notes }).await
+        self.change(caller, &hold, Command::BookHold { hold_id, seeker_id, notes, key }).await
     }
 
     /// Keeps the caller's hold for its time once more, within the longest that a hold may last.

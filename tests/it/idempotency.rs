@@ -80,8 +80,9 @@ async fn a_key_in_flight_is_told_and_freed_when_its_node_is_gone() {
     let (practice, seeker) = (hub.practice().await, hub.seeker().await);
     let wish = practice.wish(practice.slot(10));
     post(&hub, &seeker, "/v1/bookings", "k", &wish).await.data(201);
-    // As a node leaves it that dies between the claim and the answer.
-    let unanswered = "UPDATE idempotency_keys SET status = NULL, body = NULL";
+    // As a node leaves it that dies between the claim and the answer, and made nothing under it.
+    let unanswered =
+        "UPDATE idempotency_keys SET status = NULL, body = NULL, id = gen_random_uuid()";
     rows::rows(&hub.database_url, unanswered).await;
     let running = post(&hub, &seeker, "/v1/bookings", "k", &wish).await;
     running.refused(409, "idempotency_in_flight");
@@ -91,7 +92,7 @@ async fn a_key_in_flight_is_told_and_freed_when_its_node_is_gone() {
     let other = practice.wish(practice.slot(11));
     let conflict = post(&hub, &seeker, "/v1/bookings", "k", &other).await;
     conflict.refused(422, "idempotency_conflict");
-    // The work is done anew, and the booking that is there says so.
+    // The work is done anew, and the booking that is there says so: the control of `lost_answers`.
     post(&hub, &seeker, "/v1/bookings", "k", &wish).await.refused(409, "slot_taken");
     hub.stop().await;
 }

@@ -46,6 +46,7 @@ mod ical_invites;
 mod ical_log;
 mod idempotency;
 mod limits;
+mod lost_answers;
 mod lost_events;
 mod metrics;
 mod named_fields;

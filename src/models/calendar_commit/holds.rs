@@ -5,7 +5,7 @@ use diesel::sql_types::{Array, Double, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::{CommitRules, Job, Ledger, Outcome, give_back, news, reload, waiting};
+use super::{Command, CommitRules, Job, Ledger, Outcome, give_back, news, reload, waiting};
 use crate::domain::booking::Status;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::{self, Booking};
@@ -65,10 +65,12 @@ async fn lock_own(
 pub(super) async fn book_hold(
     conn: &mut Conn,
     job: &Job,
-    (hold_id, seeker_id): (Uuid, Uuid),
-    notes: Option<&str>,
     ledger: &mut Ledger,
 ) -> QueryResult<Outcome> {
+    let Command::BookHold { hold_id, seeker_id, notes, key } = &job.command else {
+        return Ok(Outcome::Done);
+    };
+    let (hold_id, seeker_id) = (*hold_id, *seeker_id);
     let Some(held) = lock_own(conn, job, hold_id, seeker_id).await? else {
         return Ok(Outcome::Refused(Refusal::NotFound("hold")));
     };
@@ -88,7 +90,8 @@ pub(super) async fn book_hold(
         .set((
             table::status.eq(status.as_str()),
             table::hold_expires_at.eq(None::<jiff_diesel::Timestamp>),
-            table::notes.eq(notes),
+            table::notes.eq(notes.as_deref()),
+            table::booked_under.eq(key),
             table::version.eq(table::version + 1),
         ))
         .execute(conn)

@@ -68,6 +68,8 @@ pub enum Command {
         seeker_id: Uuid,
         /// The seeker's words to the practitioner.
         notes: Option<String>,
+        /// The id of the `Idempotency-Key` that it is booked under.
+        key: Option<Uuid>,
     },
     /// Keep the seeker's hold once more for its time.
     ExtendHold {

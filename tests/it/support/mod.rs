@@ -4,6 +4,7 @@ pub mod agreed;
 pub mod fake_google;
 pub mod feed_server;
 pub mod hub;
+pub mod lossy_postgres;
 pub mod moto;
 pub mod node;
 pub mod people;

@@ -82,3 +82,27 @@ pub async fn deadlock(url: &str) {
     let (one, two) = tokio::join!(then(0, 2), then(1, 1));
     assert!(one.is_err() != two.is_err());
 }
+
+/// No answer to an `Idempotency-Key` is kept: who wants to keep one waits for a long time.
+pub async fn answers_stuck(url: &str) {
+    let sql = "CREATE FUNCTION stick() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_sleep(14); RETURN NULL; END $$;
+         CREATE TRIGGER stick BEFORE UPDATE OF status ON idempotency_keys
+           FOR EACH ROW EXECUTE FUNCTION stick()";
+    batch(url, sql).await;
+}
+
+/// How many of them wait.
+pub async fn stuck(url: &str) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    rows::number(url, sql).await
+}
+
+/// The end of it; those who wait keep nothing.
+pub async fn unstick(url: &str) {
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event = 'PgSleep';
+               DROP TRIGGER stick ON idempotency_keys";
+    batch(url, sql).await;
+}

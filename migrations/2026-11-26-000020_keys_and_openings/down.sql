@@ -1,0 +1,2 @@
+ALTER TABLE bookings DROP COLUMN booked_under;
+ALTER TABLE idempotency_keys DROP COLUMN id;
