@@ -19,6 +19,7 @@ pub use super::calendar_move::{PlaceSeries, Reschedule};
 pub use super::calendar_next::{GetNext, Next};
 pub use super::calendar_place::Place;
 use super::calendar_state::CalendarState;
+pub use super::calendar_waiting::OfferOpenings;
 use super::committer::Committer;
 use super::directory::Directory;
 use super::error::{Error, Result};
@@ -38,7 +39,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// One practitioner's calendar.
 pub struct CalendarActor {
-    id: Uuid,
+    pub(super) id: Uuid,
     pub(super) pool: Pool,
     committer: Committer<CalendarBatch>,
     pub(super) rules: BookingRules,
@@ -90,7 +91,7 @@ impl CalendarActor {
     }
 
     /// Reads the calendar anew; messages wait until that is done.
-    fn reload(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
         let (pool, id) = (self.pool.clone(), self.id);
         let load = async move {
             let mut conn = pool.get().await?;
@@ -269,12 +270,16 @@ impl Handler<Change> for CalendarActor {
             return Box::pin(async { Err(e) }.into_actor(self));
         }
         let reads_anew = matches!(change.command, Command::PutOffer(_));
+        let may_open = change.command.may_open();
         let done = self.commit(change.actor, change.command, Vec::new());
         Box::pin(done.map(move |outcome, actor, ctx| match outcome? {
             Outcome::Refused(refusal) => Err(refusal.into()),
             other => {
                 if reads_anew {
                     actor.reload(ctx);
+                }
+                if may_open {
+                    actor.offer_openings_soon(ctx);
                 }
                 Ok(other)
             }

@@ -9,6 +9,7 @@ mod calendar_move;
 mod calendar_next;
 mod calendar_place;
 mod calendar_state;
+mod calendar_waiting;
 mod channel_commands;
 pub mod committer;
 pub mod connections;

@@ -562,6 +562,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    waitlist_looks (practitioner_id) {
+        practitioner_id -> Uuid,
+        wanted -> Int8,
+    }
+}
+
 diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(refresh_tokens -> sessions (session_id));
 diesel::joinable!(audit_log -> users (user_id));

@@ -97,3 +97,4 @@ mod trail;
 mod two_nodes;
 mod validation;
 mod waitlist;
+mod waitlist_openings;

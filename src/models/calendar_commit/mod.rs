@@ -134,6 +134,13 @@ pub enum Command {
     RemoveExternal(Uuid),
     /// Nothing of its own: flips holds that ran out.
     Lapse,
+    /// Hold for who waits what opened in another way than by the end of a booking.
+    OfferOpened {
+        /// What `waitlist::look` said before the slots were looked for.
+        look: i64,
+        /// Entries of the waiting list, each with the hold that it gets.
+        offers: Vec<(Uuid, NewBooking)>,
+    },
 }
 
 /// What became of a job.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::insert::{self, NewBooking, Placed};
 use super::{
     Command, CommitRules, Job, Ledger, Outcome, blocks, external, give_back, holds, moves, news,
-    reload,
+    reload, waiting,
 };
 use crate::domain::access::{Relation, Role};
 use crate::domain::booking::{self, Facts, Status, Step};
@@ -16,7 +16,7 @@ use crate::domain::cancellation::Policy;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::{self, Booking};
 use crate::models::schema::bookings as table;
-use crate::models::{Conn, calendars, catalogue, practitioners};
+use crate::models::{Conn, calendars, catalogue, practitioners, waitlist};
 
 /// Carries out `job` unless it is a `Place` without seats, which `insert` does for all at once.
 pub(super) async fn take(
@@ -54,7 +54,14 @@ pub(super) async fn take(
         Command::PutSchedule { schedule, expected_version } => {
             put_schedule(conn, job, schedule, *expected_version, ledger).await?
         }
+        Command::OfferOpened { look, offers } => {
+            waiting::offer_opened(conn, job, *look, offers, ledger).await?
+        }
     };
+    let changes = !matches!(outcome, Outcome::Refused(_) | Outcome::External { changed: false });
+    if changes && job.command.may_open() {
+        waitlist::opened(conn, job.practitioner_id).await?;
+    }
     ledger.settle(index, outcome);
     Ok(())
 }

@@ -9,14 +9,37 @@ use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
 use super::insert::{NewBooking, Placed, Placement, place_one};
-use super::{CommitRules, Ledger, news};
+use super::{Command, CommitRules, Job, Ledger, Outcome, news};
 use crate::domain::money::commission;
-use crate::models::Conn;
 use crate::models::bookings::Booking;
 use crate::models::schema::waitlist;
+use crate::models::{Conn, waitlist as entries};
 
 /// How long an offer is held, in seconds: the longest that a hold may last.
 const OFFER_SECONDS: f64 = 900.0;
+
+impl Command {
+    /// Whether times may open by it that no booking kept.
+    pub fn may_open(&self) -> bool {
+        match self {
+            Self::Unblock { .. }
+            | Self::PutOffer(_)
+            | Self::PutSchedule { .. }
+            | Self::ReplaceExternal(_)
+            | Self::RemoveExternal(_) => true,
+            Self::Place(_)
+            | Self::BookHold { .. }
+            | Self::ExtendHold { .. }
+            | Self::PlaceSeries(_)
+            | Self::Reschedule(_)
+            | Self::Edit { .. }
+            | Self::Step { .. }
+            | Self::Block(_)
+            | Self::Lapse
+            | Self::OfferOpened { .. } => false,
+        }
+    }
+}
 
 #[derive(QueryableByName)]
 struct Next {
@@ -71,17 +94,50 @@ pub(super) async fn offer(
     for next in waiting {
         let (entry, new) = (next.id, hold_for(next, row, rules));
         // The time was blocked meanwhile, or this seeker comes to the session anyway.
-        let placed = place_one(conn, row.practitioner_id, &new, ledger).await?;
-        let Placed::Stored(hold) = placed else { continue };
-        diesel::update(waitlist::table.find(entry))
-            .set((waitlist::status.eq("offered"), waitlist::hold_id.eq(hold.id)))
-            .execute(conn)
-            .await?;
-        news::offered(ledger, &hold);
-        ledger.others.push(*hold);
-        break;
+        if hold(conn, row.practitioner_id, entry, &new, ledger).await? {
+            break;
+        }
     }
     Ok(())
+}
+
+/// Holds for who still wait what opened for them, and notes that it was looked for.
+pub(super) async fn offer_opened(
+    conn: &mut Conn,
+    job: &Job,
+    look: i64,
+    offers: &[(Uuid, NewBooking)],
+    ledger: &mut Ledger,
+) -> QueryResult<Outcome> {
+    for (entry, new) in offers {
+        let waits = waitlist::table.find(*entry).filter(waitlist::status.eq("waiting"));
+        // Locked, so that who leaves the list does so before or after.
+        if waits.select(waitlist::id).for_update().execute(conn).await? > 0 {
+            let new = NewBooking { placement: Placement::Hold(OFFER_SECONDS), ..new.clone() };
+            hold(conn, job.practitioner_id, *entry, &new, ledger).await?;
+        }
+    }
+    entries::looked(conn, job.practitioner_id, look).await?;
+    Ok(Outcome::Done)
+}
+
+/// Makes the hold that an entry of the list is offered, unless somebody was first.
+async fn hold(
+    conn: &mut Conn,
+    practitioner_id: Uuid,
+    entry: Uuid,
+    new: &NewBooking,
+    ledger: &mut Ledger,
+) -> QueryResult<bool> {
+    let placed = place_one(conn, practitioner_id, new, ledger).await?;
+    let Placed::Stored(hold) = placed else { return Ok(false) };
+    diesel::update(waitlist::table.find(entry))
+        .set((waitlist::status.eq("offered"), waitlist::hold_id.eq(hold.id)))
+        .execute(conn)
+        .await?;
+    news::offered(ledger, &hold);
+    ledger.others.push(*hold);
+    Ok(true)
 }
 
 /// The hold of the slot of `row` for who comes next.
