@@ -13,6 +13,8 @@ pub const MAX_MEMBERS: usize = 100;
 const MAX_TITLE: usize = 120;
 /// How long one's own words can be changed, in days. Taking them away has no end.
 const EDIT_DAYS: i64 = 1;
+/// How often they can: each change keeps what was said before, and a report takes all of it along.
+pub const MAX_EDITS: i32 = 50;
 /// Reactions of one member to one message.
 const MAX_OWN_REACTIONS: usize = 5;
 /// Different emoji on one message.

@@ -92,6 +92,11 @@ pub enum Refusal {
         /// How many days.
         days: i64,
     },
+    /// What can be changed so often was.
+    EditedOften {
+        /// How often.
+        edits: i32,
+    },
     /// The same `Idempotency-Key` came with another request.
     IdempotencyConflict,
     /// The first request with this `Idempotency-Key` is still running.

@@ -74,6 +74,7 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
         | Refusal::EditClosed { .. }
+        | Refusal::EditedOften { .. }
         | Refusal::TooManySubscriptions { .. }
         | Refusal::IdempotencyInFlight => StatusCode::CONFLICT,
         Refusal::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -111,7 +112,7 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::HoldExtended => "hold_extended",
         Refusal::InvalidTransition { .. } => "invalid_transition",
         Refusal::VersionConflict { .. } => "version_conflict",
-        Refusal::EditClosed { .. } => "edit_closed",
+        Refusal::EditClosed { .. } | Refusal::EditedOften { .. } => "edit_closed",
         Refusal::IdempotencyConflict => "idempotency_conflict",
         Refusal::IdempotencyInFlight => "idempotency_in_flight",
         Refusal::RateLimited(_) => "rate_limited",
@@ -158,6 +159,7 @@ pub fn message(error: &Error) -> String {
         Refusal::VersionConflict { .. } => "It was changed meanwhile; read it again.".to_owned(),
         Refusal::EditClosed { days: 1 } => "It could be changed for a day.".to_owned(),
         Refusal::EditClosed { days } => format!("It could be changed for {days} days."),
+        Refusal::EditedOften { edits } => format!("It could be changed {edits} times."),
         Refusal::IdempotencyConflict => {
             "This Idempotency-Key was used with another request.".to_owned()
         }
@@ -193,6 +195,7 @@ pub fn details(error: &Error) -> Option<Value> {
         }
         Refusal::VersionConflict { current } => Some(json!({ "version": current })),
         Refusal::EditClosed { days } => Some(json!({ "days": days })),
+        Refusal::EditedOften { edits } => Some(json!({ "edits": edits })),
         Refusal::Unavailable { not_ready } => Some(json!({ "notReady": not_ready })),
         Refusal::PayloadTooLarge { limit } | Refusal::TooManySubscriptions { limit } => {
             Some(json!({ "limit": limit }))
@@ -254,6 +257,7 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::InvalidTransition { .. }
         | Refusal::VersionConflict { .. }
         | Refusal::EditClosed { .. }
+        | Refusal::EditedOften { .. }
         | Refusal::IdempotencyConflict
         | Refusal::PayloadTooLarge { .. }
         | Refusal::UnknownOp

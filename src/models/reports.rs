@@ -17,6 +17,9 @@ use super::schema::{message_versions, messages, reports};
 pub const PER_DAY: i64 = 20;
 /// Messages before and after the reported one that are kept with it.
 const AROUND: i64 = 10;
+/// Versions of it that are kept with it, from each end: all that one can have
+/// (`domain::chat::MAX_EDITS` and the one that was taken away), but older ones may have more.
+const VERSIONS: i64 = 26;
 /// How long files that are evidence are kept after their message went, in days.
 const FILES_HELD_DAYS: i32 = 180;
 
@@ -106,15 +109,10 @@ pub async fn insert(conn: &mut Conn, new: NewReport) -> QueryResult<Stored> {
     Ok(Stored::Done(Box::new(report)))
 }
 
-/// A copy of a message, of what it said before, and of those around it, as they are now.
+/// A copy of a message, of what it said before, and of those around it, as they are now. It is bounded:
+/// each text by the length of a message, their number by `VERSIONS` and `AROUND`.
 pub async fn evidence(conn: &mut Conn, message: &Message) -> QueryResult<Value> {
-    use message_versions as v;
-    let versions: Vec<(i32, String, Value)> = v::table
-        .filter(v::message_id.eq(message.id))
-        .order(v::version)
-        .select((v::version, v::content, v::attachments))
-        .load(conn)
-        .await?;
+    let (version_count, versions) = versions(conn, message.id).await?;
     let near = messages::table
         .filter(messages::conversation_id.eq(message.conversation_id))
         .filter(messages::seq.between(message.seq - 4 * AROUND, message.seq + 4 * AROUND))
@@ -129,9 +127,26 @@ pub async fn evidence(conn: &mut Conn, message: &Message) -> QueryResult<Value> 
     let skipped = before.len().saturating_sub(around);
     let context: Vec<Message> =
         before.into_iter().skip(skipped).chain(after.into_iter().take(around)).collect();
+    Ok(json!({
+        "message": message, "versions": versions, "versionCount": version_count, "context": context,
+    }))
+}
+
+/// How many versions of a message there are, and its first and last ones in their order.
+async fn versions(conn: &mut Conn, message_id: Uuid) -> QueryResult<(i64, Vec<Value>)> {
+    use message_versions as v;
+    let all = || v::table.filter(v::message_id.eq(message_id));
+    let row = (v::version, v::content, v::attachments);
+    let count: i64 = all().count().get_result(conn).await?;
+    let mut kept: Vec<(i32, String, Value)> =
+        all().order(v::version).limit(VERSIONS).select(row).load(conn).await?;
+    let more = (count - VERSIONS).clamp(0, VERSIONS);
+    let mut last: Vec<(i32, String, Value)> =
+        all().order(v::version.desc()).limit(more).select(row).load(conn).await?;
+    last.reverse();
+    kept.append(&mut last);
     let version = |(n, content, attachments)| json!({ "version": n, "content": content, "attachments": attachments });
-    let versions: Vec<Value> = versions.into_iter().map(version).collect();
-    Ok(json!({ "message": message, "versions": versions, "context": context }))
+    Ok((count, kept.into_iter().map(version).collect()))
 }
 
 /// A page of reports, the newest first, and how many there are.

@@ -30,6 +30,7 @@ mod config;
 mod contention;
 mod conventions;
 mod cursors;
+mod evidence;
 mod explain_binary;
 mod faults;
 mod frozen_redis;

@@ -1,7 +1,7 @@
 //! Messages that are edited, taken away, reacted to.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff_diesel::ToDiesel;
 use serde_json::{Value, json};
@@ -26,7 +26,9 @@ impl Place<'_> {
             return Ok(Done::so_already(Some(told(conn, row).await?)));
         }
         chat::check_still_editable(row.created_at, self.now)?;
-        self.keep_version(conn, id).await?;
+        if !self.keep_version(conn, id, chat::MAX_EDITS).await? {
+            return Err(Refusal::EditedOften { edits: chat::MAX_EDITS }.into());
+        }
         let row: Message = diesel::update(table::table.find(id))
             .set((table::content.eq(content), table::edited_at.eq(self.now.to_diesel())))
             .returning(Message::as_returning())
@@ -45,7 +47,7 @@ impl Place<'_> {
         if row.deleted_at.is_some() {
             return Ok(Done::so_already(Some(Told::bare(row))));
         }
-        self.keep_version(conn, id).await?;
+        self.keep_version(conn, id, i32::MAX).await?;
         let row: Message = diesel::update(table::table.find(id))
             .set((
                 table::content.eq(""),
@@ -133,20 +135,23 @@ impl Place<'_> {
         Ok(row)
     }
 
-    /// Keeps what the message says, as evidence.
-    async fn keep_version(&self, conn: &mut Conn, id: Uuid) -> QueryResult<()> {
-        diesel::sql_query(
+    /// Keeps what the message says, as evidence; false, and nothing is kept, when `most` versions of
+    /// it are.
+    async fn keep_version(&self, conn: &mut Conn, id: Uuid, most: i32) -> QueryResult<bool> {
+        let kept = diesel::sql_query(
             "INSERT INTO message_versions (message_id, version, content, attachments, actor_id, replaced_at)
-             SELECT m.id, 1 + (SELECT count(*)::int FROM message_versions v WHERE v.message_id = m.id),
-                    m.content, m.attachments, $2, $3
-               FROM messages m WHERE m.id = $1",
+             SELECT m.id, 1 + n.last, m.content, m.attachments, $2, $3
+               FROM messages m, (SELECT COALESCE(max(version), 0) AS last
+                                   FROM message_versions WHERE message_id = $1) n
+              WHERE m.id = $1 AND n.last < $4",
         )
         .bind::<SqlUuid, _>(id)
         .bind::<Nullable<SqlUuid>, _>(Some(self.actor))
         .bind::<Timestamptz, _>(self.now.to_diesel())
+        .bind::<Integer, _>(most)
         .execute(conn)
         .await?;
-        Ok(())
+        Ok(kept > 0)
     }
 }
 
