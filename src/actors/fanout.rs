@@ -169,7 +169,7 @@ impl Fanout {
 
     /// Ends what the sockets of `user_id` on this node follow of `channel`.
     pub fn expel_here(&self, channel: Channel, user_id: Uuid) {
-        self.rosters.expel(user_id, channel);
+        self.rosters.expel(vec![(user_id, channel)]);
     }
 
     /// The sockets of this node.

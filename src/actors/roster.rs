@@ -147,11 +147,18 @@ impl Roster {
         }
     }
 
-    /// Ends the subscriptions of a user to a channel that is not theirs any more; an event says so.
-    fn expel(&self, user_id: Uuid, channel: Channel, board: &SharedBoard) {
+    /// Ends the subscriptions of users (in their order) to channels that are not theirs any more; an
+    /// event says so.
+    fn expel(&self, ended: &[(Uuid, Channel)], board: &SharedBoard) {
         for socket in self.sockets.values() {
-            let theirs = socket.machine.borrow().identity().is_some_and(|w| w.user_id == user_id);
-            if theirs && socket.channels.borrow_mut().remove(&channel) {
+            let user = socket.machine.borrow().identity().map(|who| who.user_id);
+            let Some(user) = user else { continue };
+            let first = ended.partition_point(|(other, _)| *other < user);
+            let theirs = ended.iter().skip(first).take_while(|(other, _)| *other == user);
+            for channel in theirs.map(|(_, channel)| *channel) {
+                if !socket.channels.borrow_mut().remove(&channel) {
+                    continue;
+                }
                 board.borrow_mut().unsubscribe(channel, &socket.line);
                 let reason = match channel {
                     Channel::Conversation(_) => "not_a_member",
@@ -188,8 +195,8 @@ impl Roster {
 enum Order {
     /// These sessions, sorted, are no more.
     Revoke(Arc<[Uuid]>),
-    /// The user may not follow this channel any more.
-    Expel(Uuid, Channel),
+    /// These users, sorted, may not follow these channels any more.
+    Expel(Arc<[(Uuid, Channel)]>),
     /// Say goodbye to everybody within this time.
     Drain(Duration),
 }
@@ -227,9 +234,11 @@ impl Rosters {
         self.each(|| Order::Revoke(sessions.clone()));
     }
 
-    /// Ends the subscriptions of `user_id` to `channel` on this node.
-    pub fn expel(&self, user_id: Uuid, channel: Channel) {
-        self.each(|| Order::Expel(user_id, channel));
+    /// Ends the subscriptions of users to the channels beside them, on this node.
+    pub fn expel(&self, mut ended: Vec<(Uuid, Channel)>) {
+        ended.sort_unstable();
+        let ended: Arc<[(Uuid, Channel)]> = ended.into();
+        self.each(|| Order::Expel(ended.clone()));
     }
 
     fn each(&self, order: impl Fn() -> Order) {
@@ -262,7 +271,7 @@ async fn run(roster: SharedRoster, board: SharedBoard, mut orders: mpsc::Receive
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Revoke(sessions)) => roster.borrow().revoke(&sessions),
-                Some(Order::Expel(user, channel)) => roster.borrow().expel(user, channel, &board),
+                Some(Order::Expel(ended)) => roster.borrow().expel(&ended, &board),
                 Some(Order::Drain(window)) => roster.borrow_mut().drain(window),
                 None => return,
             },

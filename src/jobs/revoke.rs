@@ -1,9 +1,10 @@
 //! Ends what is not allowed any more, wherever that was decided, by asking the database: the sockets
-//! of sessions that were revoked, and what former members still follow of a conversation.
+//! of sessions that were revoked, what former members still follow of a conversation, and the presence
+//! of those whom nothing connects any more or a block keeps apart.
 //!
-//! A logout and a removal reach this node's sockets at once and those of other nodes over the bus.
-//! This is for what neither tells of: a bus that is down, an account that was suspended, rows changed
-//! by hand.
+//! A logout, a removal and a block reach this node's sockets at once and those of other nodes over the
+//! bus. This is for what neither tells of: a bus that is down, an account that was suspended, rows
+//! changed by hand. Who lost their last thing in common is found out here alone.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::domain::time::shifted;
 use crate::models::departures::{self, Departure};
 use crate::models::pool::Pool;
 use crate::models::sessions;
+use crate::models::user_blocks::{self, Block};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,11 +30,20 @@ const EVERY: Duration = Duration::from_secs(1);
 const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 /// Rows read at once; a look reads as many pages as there are.
 const PAGE: i64 = 5_000;
+/// Departures in one query for those who became strangers.
+const AT_ONCE: usize = 100;
+
+/// What the last look saw, which is not acted on again.
+#[derive(Default)]
+struct Known {
+    departures: HashSet<Departure>,
+    blocks: HashSet<Block>,
+}
 
 /// Looks until told to stop.
 pub async fn run(pool: Pool, fanout: Fanout, mut stop: watch::Receiver<bool>) {
     let mut since = now();
-    let mut known = HashSet::new();
+    let mut known = Known::default();
     while super::pause(&mut stop, EVERY).await {
         let asked_at = now();
         // Sockets look at their session and their channels when they open: without one there is
@@ -42,16 +53,17 @@ pub async fn run(pool: Pool, fanout: Fanout, mut stop: watch::Receiver<bool>) {
             continue;
         }
         let from = shifted(since, -OVERLAP);
-        let sessions = end_sessions(&pool, &fanout, from).await;
-        let done = match sessions {
-            Ok(()) => end_memberships(&pool, &fanout, from, &mut known).await,
-            failed => failed,
-        };
-        match done {
+        match look(&pool, &fanout, from, &mut known).await {
             Ok(()) => since = asked_at,
             Err(e) => tracing::warn!("what was revoked could not be read, trying again: {e:?}"),
         }
     }
+}
+
+async fn look(pool: &Pool, fanout: &Fanout, since: Timestamp, known: &mut Known) -> Result<()> {
+    end_sessions(pool, fanout, since).await?;
+    end_memberships(pool, fanout, since, &mut known.departures).await?;
+    end_presence(pool, fanout, since, &mut known.blocks).await
 }
 
 async fn end_sessions(pool: &Pool, fanout: &Fanout, since: Timestamp) -> Result<()> {
@@ -70,7 +82,6 @@ async fn end_sessions(pool: &Pool, fanout: &Fanout, since: Timestamp) -> Result<
     }
 }
 
-/// `known` are the departures of the last look, which are not acted on again.
 async fn end_memberships(
     pool: &Pool,
     fanout: &Fanout,
@@ -83,9 +94,11 @@ async fn end_memberships(
         let page = departures::after(&mut conn, since, last, PAGE).await?;
         drop(conn);
         last = page.last().copied();
-        for departure in page.iter().filter(|departure| !known.contains(departure)) {
-            let channel = Channel::Conversation(departure.conversation_id);
-            fanout.rosters().expel(departure.user_id, channel);
+        let new: Vec<Departure> = page.iter().filter(|d| !known.contains(d)).copied().collect();
+        if !new.is_empty() {
+            let over = |d: &Departure| (d.user_id, Channel::Conversation(d.conversation_id));
+            fanout.rosters().expel(new.iter().map(over).collect());
+            end_acquaintances(pool, fanout, &new).await?;
         }
         let full = is_full(page.len());
         seen.extend(page);
@@ -93,6 +106,53 @@ async fn end_memberships(
             *known = seen;
             return Ok(());
         }
+    }
+}
+
+/// Who left may have shared nothing else with some who are or were there.
+async fn end_acquaintances(pool: &Pool, fanout: &Fanout, gone: &[Departure]) -> Result<()> {
+    let watched: Vec<Uuid> = fanout.watched().await.into_iter().collect();
+    if watched.is_empty() {
+        return Ok(());
+    }
+    for some in gone.chunks(AT_ONCE) {
+        let mut conn = pool.get().await?;
+        let pairs = departures::strangers(&mut conn, some, &watched).await?;
+        drop(conn);
+        keep_apart(fanout, pairs.into_iter());
+    }
+    Ok(())
+}
+
+async fn end_presence(
+    pool: &Pool,
+    fanout: &Fanout,
+    since: Timestamp,
+    known: &mut HashSet<Block>,
+) -> Result<()> {
+    let (mut seen, mut last) = (HashSet::new(), None);
+    loop {
+        let mut conn = pool.get().await?;
+        let page = user_blocks::after(&mut conn, since, last, PAGE).await?;
+        drop(conn);
+        last = page.last().copied();
+        let new = page.iter().filter(|block| !known.contains(block));
+        keep_apart(fanout, new.map(|block| (block.blocker_id, block.blocked_id)));
+        let full = is_full(page.len());
+        seen.extend(page);
+        if !full {
+            *known = seen;
+            return Ok(());
+        }
+    }
+}
+
+/// Neither of a pair follows the other's presence any more.
+fn keep_apart(fanout: &Fanout, pairs: impl Iterator<Item = (Uuid, Uuid)>) {
+    let both = |(a, b)| [(a, Channel::Presence(b)), (b, Channel::Presence(a))];
+    let over: Vec<(Uuid, Channel)> = pairs.flat_map(both).collect();
+    if !over.is_empty() {
+        fanout.rosters().expel(over);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
@@ -51,6 +52,55 @@ pub async fn after(
         Departure { left_at: left_at.to_jiff(), conversation_id, user_id }
     };
     Ok(rows.into_iter().map(departure).collect())
+}
+
+/// Former members who are asked about beside those who are still there.
+const FORMER: i64 = 200;
+
+#[derive(QueryableByName)]
+struct Pair {
+    #[diesel(sql_type = SqlUuid)]
+    a: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    b: Uuid,
+}
+
+/// Pairs of who left and somebody who is or was lately in the same conversation, at least one of them
+/// among `watched`, who share neither a conversation nor a booking now.
+pub async fn strangers(
+    conn: &mut Conn,
+    departures: &[Departure],
+    watched: &[Uuid],
+) -> QueryResult<Vec<(Uuid, Uuid)>> {
+    let (conversations, users): (Vec<Uuid>, Vec<Uuid>) =
+        departures.iter().map(|d| (d.conversation_id, d.user_id)).unzip();
+    let pairs: Vec<Pair> = diesel::sql_query(
+        "SELECT d.user_id AS a, o.user_id AS b
+           FROM unnest($1, $2) AS d (conversation_id, user_id)
+          CROSS JOIN LATERAL (
+                (SELECT m.user_id FROM conversation_members m
+                  WHERE m.conversation_id = d.conversation_id)
+                UNION
+                (SELECT f.user_id FROM member_departures f
+                  WHERE f.conversation_id = d.conversation_id
+                  ORDER BY f.left_at DESC LIMIT $4)) AS o
+          WHERE o.user_id <> d.user_id AND (d.user_id = ANY ($3) OR o.user_id = ANY ($3))
+            AND NOT EXISTS (
+                SELECT 1 FROM conversation_members mine
+                  JOIN conversation_members theirs USING (conversation_id)
+                 WHERE mine.user_id = d.user_id AND theirs.user_id = o.user_id)
+            AND NOT EXISTS (
+                SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
+                 WHERE (b.seeker_id, p.user_id) IN ((d.user_id, o.user_id), (o.user_id, d.user_id))
+                   AND b.status NOT IN ('held', 'released', 'lapsed'))",
+    )
+    .bind::<Array<SqlUuid>, _>(conversations)
+    .bind::<Array<SqlUuid>, _>(users)
+    .bind::<Array<SqlUuid>, _>(watched)
+    .bind::<BigInt, _>(FORMER)
+    .load(conn)
+    .await?;
+    Ok(pairs.into_iter().map(|Pair { a, b }| (a, b)).collect())
 }
 
 /// Forgets those who left more than an hour ago; returns how many. No node looks so far back.

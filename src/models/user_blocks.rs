@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
+use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
 use super::Conn;
@@ -21,6 +22,14 @@ pub struct Blocked {
     pub last_name: String,
     #[diesel(deserialize_as = jiff_diesel::Timestamp)]
     pub created_at: Timestamp,
+}
+
+/// Somebody blocks somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Block {
+    pub created_at: Timestamp,
+    pub blocker_id: Uuid,
+    pub blocked_id: Uuid,
 }
 
 #[derive(QueryableByName)]
@@ -108,6 +117,36 @@ pub async fn list(
         .load(conn)
         .await?;
     Ok((rows, total))
+}
+
+/// Blocks that came after `since`, or after `last`, oldest first, at most `limit`.
+pub async fn after(
+    conn: &mut Conn,
+    since: Timestamp,
+    last: Option<Block>,
+    limit: i64,
+) -> QueryResult<Vec<Block>> {
+    use user_blocks as b;
+    let mut query = b::table
+        .filter(b::created_at.ge(since.to_diesel()))
+        .order((b::created_at, b::blocker_id, b::blocked_id))
+        .select((b::created_at, b::blocker_id, b::blocked_id))
+        .limit(limit)
+        .into_boxed();
+    if let Some(Block { created_at, blocker_id, blocked_id }) = last {
+        let at = created_at.to_diesel();
+        let later = b::blocker_id
+            .gt(blocker_id)
+            .or(b::blocker_id.eq(blocker_id).and(b::blocked_id.gt(blocked_id)));
+        query = query.filter(b::created_at.gt(at).or(b::created_at.eq(at).and(later)));
+    }
+    let rows: Vec<(jiff_diesel::Timestamp, Uuid, Uuid)> = query.load(conn).await?;
+    let block = |(created_at, blocker_id, blocked_id): (jiff_diesel::Timestamp, _, _)| Block {
+        created_at: created_at.to_jiff(),
+        blocker_id,
+        blocked_id,
+    };
+    Ok(rows.into_iter().map(block).collect())
 }
 
 /// Whether one of the two blocks the other.

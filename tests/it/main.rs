@@ -92,6 +92,7 @@ mod sockets;
 mod starting;
 mod stop;
 mod storage;
+mod strangers;
 mod support;
 mod tour;
 mod trail;
