@@ -1,6 +1,6 @@
 //! `/v1/attachments`, and uploading to a conversation.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::header::{
     self, Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue,
@@ -26,6 +26,10 @@ use crate::services::attachments::{Announced, Attachments, Form};
 /// How long a client may be silent, and how long an upload may take.
 const SILENCE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(600);
+/// What is waited for a client in all: so long, and for each so many bytes of it a second more. The
+/// slowest phone does better; who sends less keeps a place from others.
+const START: Duration = Duration::from_secs(10);
+const BYTES_PER_SECOND: u32 = 8 * 1024;
 
 /// What a file is called.
 #[derive(Deserialize, IntoParams)]
@@ -94,12 +98,19 @@ pub async fn upload(
     Reply::created(AttachmentView::from(stored))
 }
 
-/// The body, until its sender falls silent.
+/// The body, until its sender falls silent or sends too slowly.
 fn patient(body: web::Payload) -> impl Stream<Item = Result<Bytes>> {
-    futures_util::stream::try_unfold(body, |mut body| async {
+    // What is left of the time that is waited for the client. That for the store is not the client's.
+    futures_util::stream::try_unfold((body, START), |(mut body, left)| async move {
         let late = |_| Refusal::field("body", "took too long to arrive");
-        match tokio::time::timeout(SILENCE, body.next()).await.map_err(late)? {
-            Some(Ok(chunk)) => Ok(Some((chunk, body))),
+        let asked = Instant::now();
+        match tokio::time::timeout(SILENCE.min(left), body.next()).await.map_err(late)? {
+            Some(Ok(chunk)) => {
+                let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+                let earned = Duration::from_secs(1) * bytes / BYTES_PER_SECOND;
+                let left = left.saturating_sub(asked.elapsed()) + earned;
+                Ok(Some((chunk, (body, left))))
+            }
             Some(Err(_)) => Err(Refusal::field("body", "could not be read").into()),
             None => Ok(None),
         }

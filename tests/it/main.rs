@@ -97,6 +97,7 @@ mod support;
 mod tour;
 mod trail;
 mod two_nodes;
+mod uploads;
 mod validation;
 mod waitlist;
 mod waitlist_openings;

@@ -1,17 +1,17 @@
 //! Files of conversations: uploading, reading, sweeping.
 
 mod picture;
+mod turns;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use diesel_async::AsyncConnection;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::turns::{Decoders, Uploads};
 use super::auth::Caller;
 use crate::actors::error::{Error, Result};
 use crate::domain::access::Role;
@@ -22,11 +22,6 @@ use crate::models::conversations;
 use crate::models::pool::Pool;
 use crate::storage::{Contents, Storage, StorageFault};
 
-/// Uploads under way at once on this node: what they hold in memory is bounded by this.
-const UPLOADS: usize = 16;
-/// Pictures that are decoded at once, and how long one waits for its turn.
-const DECODING: usize = 2;
-const TURN: Duration = Duration::from_secs(20);
 /// Files that were not sent are taken away after this.
 const UNSENT_HOURS: i32 = 24;
 /// Files that one sweep takes away.
@@ -59,15 +54,14 @@ pub enum Form {
 pub struct Attachments {
     pool: Pool,
     storage: Storage,
-    uploads: Arc<Semaphore>,
-    decoding: Arc<Semaphore>,
+    uploads: Uploads,
+    decoders: Decoders,
 }
 
 impl Attachments {
     /// Files in `storage`, their rows in the database of `pool`.
     pub fn new(pool: Pool, storage: Storage) -> Self {
-        let (uploads, decoding) = (Semaphore::new(UPLOADS), Semaphore::new(DECODING));
-        Self { pool, storage, uploads: Arc::new(uploads), decoding: Arc::new(decoding) }
+        Self { pool, storage, uploads: Uploads::new(), decoders: Decoders::new() }
     }
 
     /// Stores a file of the caller, to be sent in the conversation within a day. `body` ends with
@@ -84,7 +78,7 @@ impl Attachments {
         if file.bytes.is_some_and(|bytes| bytes > limit) {
             return Err(Refusal::PayloadTooLarge { limit }.into());
         }
-        let _room = self.uploads.try_acquire().map_err(|_| Error::overloaded())?;
+        let _place = self.uploads.enter(caller.user_id)?;
         let id = self.begin(caller, conversation_id, &file).await?;
         let stored = if file.kind.is_picture() {
             self.store_picture(id, &file, body).await
@@ -146,13 +140,10 @@ impl Attachments {
         if !kind.fits(bytes.get(..HEAD).unwrap_or(&bytes)) {
             return Err(mismatch(kind).into());
         }
-        let turn = self.decoding.acquire();
-        let turn = tokio::time::timeout(TURN, turn).await.map_err(|_| Error::overloaded())?;
-        let clean = tokio::task::spawn_blocking(move || picture::clean(&bytes, kind)).await;
-        drop(turn);
+        let clean = self.decoders.run(move || picture::clean(&bytes, kind)).await?;
         // A decoder that gives up on what it is fed is the file's fault, not ours.
         let clean =
-            clean.map_err(|_| Refusal::field("body", "could not be read as a picture"))??;
+            clean.ok_or_else(|| Refusal::field("body", "could not be read as a picture"))??;
         let sha256 = Sha256::digest(&clean.bytes);
         let size = clean.bytes.len();
         self.storage.put(&key(id, Form::Whole), clean.bytes.into()).await?;

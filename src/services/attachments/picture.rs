@@ -99,7 +99,14 @@ fn still(bytes: &[u8], kind: FileType, format: ImageFormat) -> ImageResult<Pictu
     let mut out = Vec::new();
     match kind {
         FileType::Png => image.write_with_encoder(PngEncoder::new(&mut out))?,
-        _ => JpegEncoder::new_with_quality(&mut out, QUALITY).encode_image(&image.to_rgb8())?,
+        _ => {
+            let mut encoder = JpegEncoder::new_with_quality(&mut out, QUALITY);
+            match &image {
+                DynamicImage::ImageRgb8(rgb) => encoder.encode_image(rgb)?,
+                // 120 MB of a large picture, which most have no need of.
+                other => encoder.encode_image(&other.to_rgb8())?,
+            }
+        }
     }
     let thumb = thumbnail(&image)?;
     Ok(Picture { bytes: out, kind, width: image.width(), height: image.height(), thumb })
