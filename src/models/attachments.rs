@@ -194,6 +194,21 @@ pub async fn doomed(conn: &mut Conn, hours: i32, limit: i64) -> QueryResult<Vec<
         .await
 }
 
+/// Takes a file to be deleted right after, unless it is not to be any more: a report may have made it
+/// evidence meanwhile. What is taken counts as doomed now, so that one whose deletion fails comes after
+/// all others.
+pub async fn take(conn: &mut Conn, id: Uuid) -> QueryResult<bool> {
+    let taken = diesel::sql_query(
+        "UPDATE attachments SET doomed_at = statement_timestamp()
+          WHERE id = $1 AND doomed_at IS NOT NULL
+            AND (held_until IS NULL OR held_until < statement_timestamp())",
+    )
+    .bind::<SqlUuid, _>(id)
+    .execute(conn)
+    .await?;
+    Ok(taken > 0)
+}
+
 /// Forgets rows whose files are gone, and counts of days that are over.
 pub async fn forget(conn: &mut Conn, ids: &[Uuid]) -> QueryResult<()> {
     diesel::delete(attachments::table.filter(attachments::id.eq_any(ids)))

@@ -26,6 +26,8 @@ use crate::storage::{Contents, Storage, StorageFault};
 const UNSENT_HOURS: i32 = 24;
 /// Files that one sweep takes away.
 const SWEPT: i64 = 200;
+/// So many that can not be taken away end a sweep: then it is the store.
+const STUCK: usize = 3;
 
 impl From<StorageFault> for Error {
     fn from(fault: StorageFault) -> Self {
@@ -235,18 +237,39 @@ impl Attachments {
     }
 
     /// Takes away what is doomed and what was not sent in time; returns how many files. Any number
-    /// of nodes may do so: to delete what is gone is no mistake.
+    /// of nodes may do so: to delete what is gone is no mistake. One that can not be deleted waits
+    /// behind all others for its next time.
     pub async fn sweep(&self) -> Result<usize> {
         let mut conn = self.pool.get().await?;
         let ids = rows::doomed(&mut conn, UNSENT_HOURS, SWEPT).await?;
         drop(conn);
-        for id in &ids {
-            self.storage.delete(&key(*id, Form::Thumbnail)).await?;
-            self.storage.delete(&key(*id, Form::Whole)).await?;
+        let (mut gone, mut stuck) = (Vec::with_capacity(ids.len()), 0);
+        for id in ids {
+            let mut conn = self.pool.get().await?;
+            let is_taken = rows::take(&mut conn, id).await?;
+            drop(conn);
+            if !is_taken {
+                continue;
+            }
+            match self.delete(id).await {
+                Ok(()) => gone.push(id),
+                Err(fault) => {
+                    tracing::warn!(%id, "a file was not taken away and is tried again: {fault}");
+                    stuck += 1;
+                    if stuck == STUCK {
+                        break;
+                    }
+                }
+            }
         }
         let mut conn = self.pool.get().await?;
-        rows::forget(&mut conn, &ids).await?;
-        Ok(ids.len())
+        rows::forget(&mut conn, &gone).await?;
+        Ok(gone.len())
+    }
+
+    async fn delete(&self, id: Uuid) -> std::result::Result<(), StorageFault> {
+        self.storage.delete(&key(id, Form::Thumbnail)).await?;
+        self.storage.delete(&key(id, Form::Whole)).await
     }
 }
 
