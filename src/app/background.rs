@@ -39,8 +39,7 @@ pub(super) fn start(
         fanout: world.fanout.clone(),
         push_window: config.push.window,
     };
-    let announcer =
-        Announcer { pool: world.pool.clone(), conversations: world.conversations.clone() };
+    let announcer = Announcer::new(world.pool.clone(), world.conversations.clone());
     let (files, archive) = (services.attachments.clone(), services.archive.clone());
     Ok(vec![
         tokio::spawn(announce::run(announcer, stop.clone())),

@@ -2,7 +2,8 @@
 //! the booking's transaction that there is something to say; the line's client id follows from
 //! the change, so that any number of nodes may say it and it is said once.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -22,15 +23,23 @@ const BATCH: i64 = 100;
 const IDLE: Duration = Duration::from_millis(500);
 /// Pause after a round that failed.
 const AFTER_FAULT: Duration = Duration::from_secs(4);
+/// How long a conversation that can not be written to waits for its next time: its lines come in
+/// their order or not at all, those of others go on.
+const REST: Duration = Duration::from_secs(10);
+/// So many that fail end a round: then it is the database. There are at most so many times `REST` by
+/// `IDLE` conversations that rest.
+const STUCK: usize = 5;
 
 /// What the worker needs.
 pub struct Announcer {
-    pub pool: Pool,
-    pub conversations: Conversations,
+    pool: Pool,
+    conversations: Conversations,
+    /// Conversations that could not be written to, and until when they wait.
+    resting: HashMap<Uuid, Instant>,
 }
 
 /// Works until told to stop.
-pub async fn run(worker: Announcer, mut stop: watch::Receiver<bool>) {
+pub async fn run(mut worker: Announcer, mut stop: watch::Receiver<bool>) {
     loop {
         let wait = match worker.round().await {
             Ok(true) => Duration::ZERO,
@@ -47,17 +56,41 @@ pub async fn run(worker: Announcer, mut stop: watch::Receiver<bool>) {
 }
 
 impl Announcer {
-    /// Says what there is to say, in its order; whether there may be more.
-    async fn round(&self) -> Result<bool> {
+    /// Who writes the lines that wait in the database of `pool`.
+    pub fn new(pool: Pool, conversations: Conversations) -> Self {
+        Self { pool, conversations, resting: HashMap::new() }
+    }
+
+    /// Says what there is to say, each conversation's in its order; whether there may be more.
+    async fn round(&mut self) -> Result<bool> {
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
+        let resting: Vec<Uuid> = self.resting.keys().copied().collect();
         let mut conn = self.pool.get().await?;
-        let lines = booking_lines::due(&mut conn, BATCH).await?;
+        let lines = booking_lines::due(&mut conn, &resting, BATCH).await?;
         drop(conn);
+        let mut stuck = 0;
         for line in &lines {
-            self.say(line).await?;
-            let mut conn = self.pool.get().await?;
-            booking_lines::settle(&mut conn, line.booking_id, line.version).await?;
+            if self.resting.contains_key(&line.conversation_id) {
+                continue;
+            }
+            if let Err(e) = self.tell(line).await {
+                self.resting.insert(line.conversation_id, now + REST);
+                stuck += 1;
+                if stuck == STUCK {
+                    return Err(e);
+                }
+                let id = line.conversation_id;
+                tracing::warn!(%id, "a line about a booking is not written and tried again: {e:?}");
+            }
         }
-        Ok(i64::try_from(lines.len()).is_ok_and(|n| n == BATCH))
+        Ok(stuck == 0 && i64::try_from(lines.len()).is_ok_and(|n| n == BATCH))
+    }
+
+    async fn tell(&self, line: &BookingLine) -> Result<()> {
+        self.say(line).await?;
+        let mut conn = self.pool.get().await?;
+        Ok(booking_lines::settle(&mut conn, line.booking_id, line.version).await?)
     }
 
     async fn say(&self, line: &BookingLine) -> Result<()> {

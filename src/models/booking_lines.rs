@@ -2,7 +2,7 @@
 //! them.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -31,17 +31,19 @@ pub struct BookingLine {
     pub scheduled_at: Timestamp,
 }
 
-/// At most `limit` of them, oldest first.
-pub async fn due(conn: &mut Conn, limit: i64) -> QueryResult<Vec<BookingLine>> {
+/// At most `limit` of them, oldest first, none of the conversations `without`.
+pub async fn due(conn: &mut Conn, without: &[Uuid], limit: i64) -> QueryResult<Vec<BookingLine>> {
     diesel::sql_query(
         "SELECT l.booking_id, l.version, l.conversation_id, l.action, e.to_status,
                 s.name AS service_name, b.scheduled_at
            FROM booking_lines l
            JOIN booking_events e ON e.booking_id = l.booking_id AND e.version = l.version
            JOIN bookings b ON b.id = l.booking_id JOIN services s ON s.id = b.service_id
+          WHERE l.conversation_id <> ALL ($2)
           ORDER BY l.created_at, l.booking_id, l.version LIMIT $1",
     )
     .bind::<BigInt, _>(limit)
+    .bind::<Array<SqlUuid>, _>(without)
     .load(conn)
     .await
 }

@@ -104,3 +104,37 @@ async fn the_conversation_hears_what_becomes_of_bookings() {
     seeker.delete(&hub, &path).await.refused(403, "forbidden");
     seeker.put(&hub, &path, json!({ "content": "x" })).await.refused(403, "forbidden");
 }
+
+#[tokio::test]
+async fn a_line_that_can_not_be_said_keeps_no_other_waiting() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let (stuck, other) = (hub.seeker().await, hub.seeker().await);
+    let mute = open(&hub, &stuck, &practice).await;
+    open(&hub, &other, &practice).await;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'nothing is said here'; END $$";
+    hub.execute(refuse).await;
+    let trigger = format!(
+        "CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW
+         WHEN (NEW.conversation_id = '{mute}') EXECUTE FUNCTION refuse()"
+    );
+    hub.execute(&trigger).await;
+    for slot in 0..3 {
+        book(&hub, &stuck, &practice, 2 * slot).await;
+    }
+    let lines = "SELECT count(*) FROM messages WHERE message_type = 'system'";
+    for n in 1..=3 {
+        book(&hub, &other, &practice, 8 + 2 * n).await;
+        hub.becomes(lines, n).await;
+    }
+    hub.becomes("SELECT count(*) FROM booking_lines", 3).await;
+    hub.execute("DROP TRIGGER refuse ON messages").await;
+    hub.becomes(lines, 6).await;
+    // In the order in which it happened.
+    let path = format!("/v1/conversations/{mute}/messages?after=0");
+    let history = stuck.get(&hub, &path).await.data(200);
+    let said: Vec<&str> =
+        history.as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap()).collect();
+    assert!(said.len() == 3 && said.is_sorted(), "{said:?}");
+}
