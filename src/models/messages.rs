@@ -174,7 +174,11 @@ pub(super) async fn quotes_of(
     Ok(quotes.into_iter().map(|q| (q.message_id, q)).collect())
 }
 
-/// The newest message of each conversation that is still there.
+/// How far back a preview is looked for: retention and deletion can leave any number of empty rows
+/// behind, and an index of those that are not would cost every message that is sent.
+const PREVIEW_REACH: i32 = 100;
+
+/// The newest message of each conversation that is still there, if it is one of the newest hundred.
 pub async fn previews(
     conn: &mut Conn,
     conversations: &[Uuid],
@@ -182,11 +186,13 @@ pub async fn previews(
     let newest: Vec<Preview> = diesel::sql_query(
         "SELECT c.id AS conversation_id, n.* FROM unnest($1) AS c (id) CROSS JOIN LATERAL (
              SELECT m.id, m.seq, m.sender_id, m.message_type, left(m.content, $2) AS content
-               FROM messages m WHERE m.conversation_id = c.id AND m.deleted_at IS NULL
-              ORDER BY m.seq DESC LIMIT 1) n",
+               FROM (SELECT * FROM messages x WHERE x.conversation_id = c.id
+                      ORDER BY x.seq DESC LIMIT $3) m
+              WHERE m.deleted_at IS NULL ORDER BY m.seq DESC LIMIT 1) n",
     )
     .bind::<diesel::sql_types::Array<diesel::sql_types::Uuid>, _>(conversations)
     .bind::<diesel::sql_types::Integer, _>(QUOTED)
+    .bind::<diesel::sql_types::Integer, _>(PREVIEW_REACH)
     .load(conn)
     .await?;
     let quote = |p: Preview| Quote {

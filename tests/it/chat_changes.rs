@@ -235,3 +235,27 @@ async fn changes_on_two_nodes_at_once_make_one_order() {
     let deleted = told.iter().filter(|e| e["event"] == "message:deleted").count();
     assert_eq!(deleted, 1);
 }
+
+#[tokio::test]
+async fn a_preview_is_looked_for_among_the_newest_hundred() {
+    let hub = TestHub::start().await;
+    let pair = Pair::of(&hub).await;
+    let kept = pair.post(&hub, &pair.a, "still there").await;
+    let gone = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO messages (id, conversation_id, seq, sender_id, client_id, message_type,
+                                   content, attachments, deleted_at)
+             SELECT gen_random_uuid(), conversation_id, n, sender_id, gen_random_uuid(), 'text',
+                    '', '[]', now()
+               FROM messages, generate_series({from}, {to}) n WHERE seq = 1"
+        )
+    };
+    hub.execute(&gone(2, 100)).await;
+    let preview = async || {
+        let list = pair.b.get(&hub, "/v1/conversations").await.data(200);
+        list[0]["preview"].clone()
+    };
+    assert_eq!(preview().await["messageId"], kept["id"]);
+    hub.execute(&gone(101, 101)).await;
+    assert_eq!(preview().await, json!(null), "more is not looked through");
+}
