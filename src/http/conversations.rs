@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::body::{Body, check_limit};
+use super::body::{Body, PageQuery, check_limit};
 use super::caller::Caller;
 use super::catalogue::ListQuery;
-use super::envelope::{Envelope, Reply};
+use super::cursor;
+use super::envelope::{Envelope, Pagination, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
 use super::query::Query;
@@ -216,25 +217,45 @@ pub struct HistoryQuery {
     after: Option<i64>,
     /// 1 to 100, 20 unless given.
     limit: Option<i64>,
+    /// `meta.pagination.nextCursor` of the part before, whose direction it keeps; not together with
+    /// `before` or `after`.
+    cursor: Option<String>,
 }
 
 impl HistoryQuery {
     /// Reads it, for REST and the socket alike.
     pub async fn read(&self, chat: &Chat, caller: &auth::Caller, id: Uuid) -> ApiResult<Vec<Told>> {
-        let range = match (self.before, self.after) {
-            (Some(_), Some(_)) => {
+        let limit = check_limit(self.limit.unwrap_or(20))?;
+        Ok(chat.history(caller, id, self.range()?, limit).await?)
+    }
+
+    fn range(&self) -> Result<Range> {
+        Ok(match (&self.cursor, self.before, self.after) {
+            (Some(cursor), None, None) => cursor::read_message(cursor)?,
+            (Some(_), ..) => {
+                return Err(Refusal::field("cursor", "comes without before and after").into());
+            }
+            (None, Some(_), Some(_)) => {
                 return Err(Refusal::field("before", "does not go with after").into());
             }
-            (_, Some(seq)) => Range::After(seq),
-            (before, None) => Range::Before(before.unwrap_or(i64::MAX)),
-        };
-        let limit = check_limit(self.limit.unwrap_or(20))?;
-        Ok(chat.history(caller, id, range, limit).await?)
+            (None, None, Some(seq)) => Range::After(seq),
+            (None, before, None) => Range::Before(before.unwrap_or(i64::MAX)),
+        })
+    }
+
+    /// The cursor that leads on from what was read; none at the end.
+    fn next(&self, read: &[Told], limit: i64) -> Result<Option<String>> {
+        let is_full = i64::try_from(read.len()).is_ok_and(|n| n == limit);
+        let Some(last) = read.last().filter(|_| is_full) else { return Ok(None) };
+        Ok(Some(cursor::write_message(match self.range()? {
+            Range::Before(_) => Range::Before(last.message.seq),
+            Range::After(_) => Range::After(last.message.seq),
+        })))
     }
 
     /// A query from a socket's command.
     pub fn new(before: Option<i64>, after: Option<i64>, limit: Option<i64>) -> Self {
-        Self { before, after, limit }
+        Self { before, after, limit, cursor: None }
     }
 }
 
@@ -248,7 +269,10 @@ pub async fn history(
     id: web::Path<Uuid>,
     Query(query): Query<HistoryQuery>,
 ) -> ApiResult<Reply> {
-    Reply::ok(query.read(&chat, &caller, *id).await?)
+    let page = PageQuery::new(None, query.limit).check()?;
+    let read = query.read(&chat, &caller, *id).await?;
+    let next = query.next(&read, page.limit)?;
+    Reply::part(read, Pagination::part(page, None, next))
 }
 
 /// A message to send.

@@ -8,7 +8,12 @@ use uuid::Uuid;
 
 use crate::domain::refusal::Refusal;
 use crate::models::Part;
+use crate::models::messages::Range;
 use crate::services::Page;
+
+/// Directions of a cursor of messages: to older ones, to newer ones.
+const BACK: u8 = 0;
+const ON: u8 = 1;
 
 /// The cursor after the thing that came into being at `at` with `id`.
 pub fn write(at: Timestamp, id: Uuid) -> String {
@@ -33,6 +38,30 @@ pub fn part(cursor: Option<&str>, number: Option<i64>, page: Page) -> Result<Par
         (Some(text), None) => read(text).map(|(at, id)| Part::After(at, id)),
         (None, _) => Ok(Part::Offset(page.offset())),
     }
+}
+
+/// The cursor after the message at the end of a part that was read in the direction of `range`.
+pub fn write_message(range: Range) -> String {
+    let (direction, seq) = match range {
+        Range::Before(seq) => (BACK, seq),
+        Range::After(seq) => (ON, seq),
+    };
+    URL_SAFE_NO_PAD.encode([&[direction], seq.to_be_bytes().as_slice()].concat())
+}
+
+/// Reads such a cursor back; refuses what `write_message` did not write, naming `cursor`.
+pub fn read_message(text: &str) -> Result<Range, Refusal> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+    let range = bytes.as_deref().and_then(|bytes| {
+        let (direction, seq) = bytes.split_first()?;
+        let seq = i64::from_be_bytes(seq.try_into().ok()?);
+        match *direction {
+            BACK => Some(Range::Before(seq)),
+            ON => Some(Range::After(seq)),
+            _ => None,
+        }
+    });
+    range.ok_or_else(|| Refusal::field("cursor", "must be the nextCursor of the page before"))
 }
 
 /// The cursor that leads to what comes after `rows`; none at the end. A part that is full may be

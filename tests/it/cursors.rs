@@ -1,7 +1,10 @@
 //! Lists that are read on from where a part of them ended.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use crate::chat::Pair;
 use crate::support::{Person, TestHub};
 
 /// All ids that following the cursors gives, in order, and how many parts it took.
@@ -80,5 +83,40 @@ async fn notifications_are_read_on_by_a_cursor() {
     practice.person.get(&hub, "/v1/notifications?cursor=x").await.names("cursor");
     let both = format!("/v1/notifications?cursor={cursor}&before={}", ids[0]);
     practice.person.get(&hub, &both).await.names("cursor");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn messages_are_read_on_by_a_cursor_in_either_direction() {
+    let hub = TestHub::start().await;
+    let pair = Pair::of(&hub).await;
+    let mut sent = Vec::new();
+    for n in 0..5 {
+        let message = pair.post(&hub, &pair.a, &format!("message {n}")).await;
+        sent.push(message["id"].as_str().unwrap().to_owned());
+    }
+    let next = "/meta/pagination/nextCursor";
+    let (ids, parts) = follow(&hub, &pair.b, &pair.path(), next).await;
+    let newest_first: Vec<_> = sent.iter().rev().cloned().collect();
+    assert_eq!((&ids, parts), (&newest_first, 3));
+
+    // A cursor goes on as its part began: from an `after` to newer ones.
+    let first = pair.b.get(&hub, &format!("{}?after=1&limit=2", pair.path())).await;
+    let cursor = first.body.pointer(next).unwrap().as_str().unwrap().to_owned();
+    assert_eq!(first.body["meta"]["pagination"]["limit"], 2);
+    pair.post(&hub, &pair.a, "meanwhile").await;
+    let path = format!("{}?limit=2&cursor={cursor}", pair.path());
+    let second = pair.b.get(&hub, &path).await.data(200);
+    assert_eq!((&second[0]["id"], &second[1]["id"]), (&json!(sent[3]), &json!(sent[4])));
+    for with in ["before=3", "after=3"] {
+        pair.b.get(&hub, &format!("{path}&{with}")).await.names("cursor");
+    }
+    // Neither anything else nor the cursor of another list.
+    let other = Uuid::now_v7();
+    let foreign = hub::http::cursor::write(Timestamp::now(), other);
+    for wrong in ["x", "", foreign.as_str()] {
+        pair.b.get(&hub, &format!("{}?cursor={wrong}", pair.path())).await.names("cursor");
+    }
+    hub.seeker().await.get(&hub, &path).await.refused(404, "not_found");
     hub.stop().await;
 }
