@@ -159,6 +159,9 @@ pub fn booking_line(
         ("cancel", _) => ("booking:cancelled", "was cancelled"),
         ("expire", _) => ("booking:expired", "was not answered in time"),
         ("reschedule", _) => ("booking:rescheduled", "was moved to this time"),
+        ("start", _) => ("booking:started", "has begun"),
+        ("end", _) => ("booking:completed", "has ended"),
+        ("no_show", _) => ("booking:missed", "was missed"),
         _ => return None,
     };
     Some((event, format!("{service} on {starts_at} {what}.")))

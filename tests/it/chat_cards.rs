@@ -106,6 +106,49 @@ async fn the_conversation_hears_what_becomes_of_bookings() {
 }
 
 #[tokio::test]
+async fn the_conversation_hears_of_the_session() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice_with(json!({ "instantConfirm": true })).await;
+    let seeker = hub.seeker().await;
+    let chat = open(&hub, &seeker, &practice).await;
+    let (held, missed) =
+        (book(&hub, &seeker, &practice, 2).await, book(&hub, &seeker, &practice, 5).await);
+    // The API books nothing in the past.
+    for (booking, minutes) in [(&held, 200), (&missed, 20)] {
+        let begun = format!(
+            "UPDATE bookings SET scheduled_at = at, ends_at = at + interval '1 hour',
+                    occupied_from = at, occupied_until = at + interval '1 hour'
+               FROM (SELECT now() - make_interval(mins => {minutes})) AS begun (at)
+              WHERE id = '{booking}'"
+        );
+        assert_eq!(hub.execute(&begun).await, 1);
+    }
+    let lines = "SELECT count(*) FROM messages WHERE message_type = 'system'";
+    hub.becomes(lines, 2).await;
+    for (booking, step, count) in [(&held, "start", 3), (&held, "end", 4), (&missed, "no-show", 5)]
+    {
+        let path = format!("/v1/bookings/{booking}/{step}");
+        practice.person.post(&hub, &path, json!({})).await.data(200);
+        hub.becomes(lines, count).await;
+    }
+    let path = format!("/v1/conversations/{chat}/messages?after=2");
+    let history = seeker.get(&hub, &path).await.data(200);
+    let told: Vec<(&str, &str)> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| (m["systemEvent"].as_str().unwrap(), m["bookingId"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("booking:started", held.as_str()),
+        ("booking:completed", held.as_str()),
+        ("booking:missed", missed.as_str()),
+    ];
+    assert_eq!(told, expected);
+    assert!(history[2]["content"].as_str().unwrap().ends_with(" was missed."), "{history}");
+}
+
+#[tokio::test]
 async fn a_line_that_can_not_be_said_keeps_no_other_waiting() {
     let hub = TestHub::start().await;
     let practice = hub.practice().await;
