@@ -56,6 +56,12 @@ fn place(config: &Config) -> Result<Place, StartError> {
 
 /// The store of files, which was written to and read from.
 pub(super) async fn storage(config: &Config) -> Result<Storage, StartError> {
+    if config.redis_url.is_some() && config.storage.url.is_none() {
+        tracing::warn!(
+            "files of conversations lie in DATA_DIR, where other nodes do not find them: set \
+             STORAGE_URL to a place that all nodes see"
+        );
+    }
     let storage = Storage::open(&place(config)?)?;
     storage.check().await?;
     Ok(storage)

@@ -121,3 +121,26 @@ async fn the_log_is_plain_where_nobody_looks_and_calls_no_client_an_error() {
         }
     }
 }
+
+#[tokio::test]
+async fn nodes_that_share_no_files_are_warned_of() {
+    let (url, dir) = (postgres::migrated(), tempfile::tempdir().unwrap());
+    let elsewhere = format!("file://{}", dir.path().join("shared").display());
+    let nowhere = ("REDIS_URL", "redis://127.0.0.1:1");
+    let database = ("DATABASE_URL", url.as_str());
+    for (more, is_warned_of) in [
+        (vec![nowhere], true),
+        (vec![nowhere, ("STORAGE_URL", elsewhere.as_str())], false),
+        (vec![], false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hub =
+            Process::start(dir.path(), &["serve"], &[&[database, SECRET], &*more].concat());
+        hub.address().await;
+        hub.signal(Signal::SIGTERM);
+        let (status, said) = hub.ends().await;
+        assert!(status.success(), "{said}");
+        let lines = said.lines().filter(|line| line.contains("WARN"));
+        assert_eq!(lines.filter(|line| line.contains("STORAGE_URL")).count() == 1, is_warned_of);
+    }
+}
