@@ -60,7 +60,11 @@ pub fn parse_sendable(
     has_booking: bool,
 ) -> Result<MessageType, Refusal> {
     let mut problems = Problems::default();
-    problems.require(matches!(kind, "text" | "booking"), "type", "must be text or booking");
+    problems.require(
+        matches!(kind, "text" | "booking"),
+        "type",
+        "must be text, image, file or booking",
+    );
     let (found, least) =
         if kind == "booking" { (MessageType::Booking, 0) } else { (MessageType::Text, 1) };
     problems.length("content", content, least, MAX_CONTENT);

@@ -1,6 +1,9 @@
 //! Reading what a client sends. What does not fit names its field, by its path as the client wrote
 //! it. Unknown fields are refused by `deny_unknown_fields` on every type that is read.
 
+mod objects;
+mod wording;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -8,13 +11,12 @@ use super::refusal::Refusal;
 
 /// Reads a JSON object from the bytes of a body.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
-    // Serde would also take a list of the fields in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refusal::field("body", "must be a JSON object"));
     }
     refuse_nul(bytes)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+    let value = objects::read(&mut json).map_err(|e| {
         let path = e.path().to_string();
         problem("body", &path, &e.into_inner().to_string())
     })?;
@@ -25,7 +27,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 /// Reads JSON that was parsed already, by the same rules.
 pub fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
     nul_free("", &value)?;
-    serde_path_to_error::deserialize(value).map_err(|e| {
+    objects::read(value).map_err(|e| {
         let path = e.path().to_string();
         problem("body", &path, &e.into_inner().to_string())
     })
@@ -62,8 +64,8 @@ fn nul_free(path: &str, value: &Value) -> Result<(), Refusal> {
     }
 }
 
-/// The refusal for what serde said about `path` in the `whole` (body or query). An unknown or
-/// missing field is named itself, not the object that it is (not) in.
+/// The refusal for what serde said about `path` in the `whole` (body or query), in plain words. An
+/// unknown or missing field is named itself, not the object that it is (not) in.
 pub fn problem(whole: &str, path: &str, said: &str) -> Refusal {
     let said = said.split(" at line ").next().unwrap_or(said);
     let named = ["unknown field `", "missing field `", "duplicate field `"]
@@ -77,8 +79,8 @@ pub fn problem(whole: &str, path: &str, said: &str) -> Refusal {
             Refusal::field(path, said)
         }
         (Some(field), false) => Refusal::field(format!("{path}.{field}"), said),
-        (None, true) => Refusal::field(whole, said),
-        (None, false) => Refusal::field(path, said),
+        (None, true) => Refusal::field(whole, wording::plain(said)),
+        (None, false) => Refusal::field(path, wording::plain(said)),
     }
 }
 
@@ -93,6 +95,8 @@ mod tests {
     struct Outer {
         #[serde(rename = "inner")]
         _inner: Inner,
+        #[serde(default, rename = "more")]
+        _more: Option<Vec<Inner>>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -115,6 +119,17 @@ mod tests {
         // An escaped backslash before u0000 is no NUL.
         assert_eq!(field(r#"{"x":"\\u0000"}"#), "x");
         assert!(refuse_nul(br#"{"x":"\\u0000"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_list_is_no_object_however_deep() {
+        assert_eq!(field(r#"{"inner":[1]}"#), "inner");
+        assert_eq!(field(r#"{"inner":{"count":1},"more":[{"count":1},[1]]}"#), "more[1]");
+        let value = serde_json::json!({ "inner": { "count": 1 }, "more": [[1]] });
+        let refused = parse_value::<Outer>(value).unwrap_err();
+        assert_eq!(refused, Refusal::field("more[0]", "must be an object"));
+        assert!(parse::<Outer>(br#"{"inner":{"count":1},"more":[{"count":1}]}"#).is_ok());
+        assert!(parse::<Outer>(br#"{"inner":{"count":1},"more":null}"#).is_ok());
     }
 
     #[test]

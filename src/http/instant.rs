@@ -54,7 +54,8 @@ fn has_the_form(text: &str) -> bool {
         rest = fraction.get(digits..).filter(|_| digits > 0).unwrap_or_default();
     }
     let offset = match rest.strip_prefix(['+', '-']) {
-        Some(offset) => fits(offset, "00:00"),
+        // jiff takes offsets of a day and more.
+        Some(offset) => fits(offset, "00:00") && offset < "24:00",
         None => rest.eq_ignore_ascii_case("Z"),
     };
     fits(local, "0000-00-00T00:00:00") && offset
@@ -90,6 +91,7 @@ mod tests {
             "2027-03-28T03:00:00.123456Z",
             "2027-03-28T08:30:00+05:30",
             "2027-03-28T03:00:00-00:00",
+            "2027-03-28T03:00:00+23:59",
             "2028-02-29T00:00:00Z",
         ] {
             assert!(good.parse::<Instant>().is_ok(), "{good}");
@@ -106,6 +108,9 @@ mod tests {
             "2027-03-28T03:00:00,5Z",
             "2027-03-28T03:00:00+0530",
             "2027-03-28T03:00:00+05",
+            "2027-03-28T03:00:00+24:00",
+            "2027-03-28T03:00:00-25:00",
+            "2027-03-28T03:00:00+05:60",
             "2027-03-28T03:00:00+05:30[Asia/Kolkata]",
             "2027-03-28T03:00:00Z[Asia/Kolkata]",
             "2027-02-29T00:00:00Z",

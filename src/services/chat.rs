@@ -27,7 +27,7 @@ use crate::models::{attachments, bookings, groups, user_blocks};
 pub struct Draft {
     /// The sender's own id for it.
     pub client_id: Uuid,
-    /// `text` or `booking`.
+    /// `text`, `image`, `file` or `booking`.
     pub kind: String,
     pub content: String,
     /// Files that were uploaded to the conversation.
