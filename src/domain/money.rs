@@ -20,9 +20,23 @@ pub fn commission(amount: i64, basis_points: u16) -> i64 {
     i64::try_from((exact + 5_000).div_euclid(10_000)).unwrap_or(i64::MAX)
 }
 
-/// Whether `code` has the form of an ISO 4217 code.
+/// What a currency must be.
+pub const CURRENCY_RULE: &str = "must be the ISO 4217 code of a currency, such as INR";
+
+/// The currencies that people pay with (ISO 4217 list one of 2026-01-01): no metals, funds, units of
+/// account or codes for tests.
+const CURRENCIES: &str = "\
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD \
+    CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS \
+    GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW \
+    KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR \
+    MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR \
+    SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX \
+    USD UYU UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+
+/// Whether `code` is the code of a currency.
 pub fn is_currency(code: &str) -> bool {
-    code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())
+    CURRENCIES.split(' ').any(|known| known == code)
 }
 
 #[cfg(test)]
@@ -36,6 +50,17 @@ mod tests {
         assert_eq!(commission(1, 4_999), 0);
         assert_eq!(commission(1, 5_000), 1);
         assert_eq!(commission(i64::MAX, 10_000), i64::MAX);
+    }
+
+    #[test]
+    fn currencies_are_those_that_people_pay_with() {
+        let all: Vec<&str> = CURRENCIES.split(' ').collect();
+        assert_eq!(all.len(), 155);
+        assert!(all.iter().all(|code| code.len() == 3 && is_currency(code)));
+        assert!(all.is_sorted(), "and each is there once: {all:?}");
+        for no in ["", "inr", "IN", "INRR", "ZZZ", "XXX", "XTS", "XAU", "HRK", "INR USD", " "] {
+            assert!(!is_currency(no), "{no}");
+        }
     }
 
     proptest! {

@@ -6,8 +6,7 @@ use super::Page;
 use super::auth::Caller;
 use crate::actors::error::Result;
 use crate::domain::access::{Action, Relation, allows};
-use crate::domain::money::is_currency;
-use crate::domain::money::{AMOUNT_RULE, is_amount};
+use crate::domain::money::{AMOUNT_RULE, CURRENCY_RULE, is_amount, is_currency};
 use crate::domain::refusal::{Problems, Refusal};
 use crate::models::catalogue::{self, Service};
 use crate::models::pool::Pool;
@@ -42,7 +41,7 @@ impl Catalogue {
         let price = service.base_price.is_none_or(is_amount);
         problems.require(price, "basePrice.amount", AMOUNT_RULE);
         let known = is_currency(&service.currency);
-        problems.require(known, "basePrice.currency", "must be an ISO 4217 code");
+        problems.require(known, "basePrice.currency", CURRENCY_RULE);
         problems.into_result()?;
         service.id = Uuid::now_v7();
         let mut conn = self.pool.get().await?;

@@ -13,8 +13,7 @@ use super::auth::Caller;
 use crate::actors::calendar::{Calendars, Change, GetSlots, Slots};
 use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, allows};
-use crate::domain::money::is_currency;
-use crate::domain::money::{AMOUNT_RULE, is_amount};
+use crate::domain::money::{AMOUNT_RULE, CURRENCY_RULE, is_amount, is_currency};
 use crate::domain::refusal::{FieldProblem, Problems, Refusal};
 use crate::domain::schedule::Schedule;
 use crate::domain::time::Interval;
@@ -171,7 +170,6 @@ impl Practices {
             let problem = format!("must be less than {MAX_SLOT_DAYS} days after from");
             return Err(Refusal::field("to", problem).into());
         }
-        let seats = seats.into();
         self.calendars.ask(id, GetSlots { service_id, minutes, range, asker, seats }).await
     }
 
@@ -260,7 +258,7 @@ fn check(input: &PracticeInput) -> Problems {
     let rate = input.hourly_rate.is_none_or(is_amount);
     problems.require(rate, "hourlyRate.amount", AMOUNT_RULE);
     let currency = input.currency.as_deref().is_none_or(is_currency);
-    problems.require(currency, "hourlyRate.currency", "must be an ISO 4217 code");
+    problems.require(currency, "hourlyRate.currency", CURRENCY_RULE);
     for (field, words) in
         [("languages", &input.languages), ("specializations", &input.specializations)]
     {
@@ -292,8 +290,8 @@ fn check_offer(offer: &Offer) -> Problems {
     };
     optional("maxPerDay", offer.max_per_day, 1_000);
     optional("maxPerWeek", offer.max_per_week, 1_000);
-    problems.require(is_amount(offer.price), "price.amount", AMOUNT_RULE);
-    problems.require(is_currency(&offer.currency), "price.currency", "must be an ISO 4217 code");
+    check_price(offer.price, offer.capacity, "price.amount", &mut problems);
+    problems.require(is_currency(&offer.currency), "price.currency", CURRENCY_RULE);
     let grid = matches!(offer.slot_grid.as_str(), "restart" | "window");
     check_durations(offer, &mut problems);
     problems.require(grid, "slotGrid", "must be restart or window");
@@ -316,6 +314,14 @@ fn check_durations(offer: &Offer, problems: &mut Problems) {
         problems.require(new, &field, "is offered already");
         seen.push(other.duration_minutes);
         let field = format!("otherDurations[{i}].price.amount");
-        problems.require(is_amount(other.price), &field, AMOUNT_RULE);
+        check_price(other.price, offer.capacity, &field, problems);
     }
+}
+
+/// A price is one amount, and what all seats of a session cost together is one, too.
+fn check_price(price: i64, capacity: i32, field: &str, problems: &mut Problems) {
+    problems.require(is_amount(price), field, AMOUNT_RULE);
+    let sane = !is_amount(price) || price.checked_mul(capacity.into()).is_some_and(is_amount);
+    let problem = format!("times the capacity it {AMOUNT_RULE}");
+    problems.require(sane || capacity < 1, field, &problem);
 }

@@ -80,6 +80,72 @@ async fn fields_that_are_unknown_missing_or_of_the_wrong_type_are_named() {
     hub.stop().await;
 }
 
+/// Serde would read an object from the list of its fields, in order.
+#[tokio::test]
+async fn a_list_is_no_object_at_any_depth() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let path = format!("/v1/practitioners/{}", practice.id);
+    let hours = format!("{path}/availability");
+    let offer = format!("{path}/services/{}", practice.service_id);
+    let (start, end) = (practice.slot(1), practice.slot(2));
+    let block = json!({ "startsAt": start, "endsAt": end, "recurrence": ["day", 1, null, null, "2099-01-01"] });
+    let weekly = json!({ "timeZone": "UTC", "weekly": [[1, "09:00", "12:00"]] });
+    let price = json!({ "durationMinutes": 60, "price": [7, "INR"] });
+    let longer = json!({
+        "durationMinutes": 60, "price": { "amount": 1, "currency": "INR" },
+        "otherDurations": [[90, { "amount": 1, "currency": "INR" }]],
+    });
+    let quiet = json!({ "quietHours": ["22:00", "07:00", "Asia/Kolkata"] });
+    let limits = json!({ "timeZone": "UTC", "limits": [1, 2] });
+    let device =
+        json!({ "webPush": { "endpoint": "https://push.example.com", "keys": ["x", "y"] } });
+    all_are_refused(
+        &hub,
+        &practice.person,
+        vec![
+            ("PUT", offer.clone(), price.clone(), "price"),
+            ("PUT", offer.clone(), longer, "otherDurations[0]"),
+            ("PUT", path, json!({ "hourlyRate": [7, "INR"] }), "hourlyRate"),
+            ("PUT", hours.clone(), weekly, "weekly[0]"),
+            ("PUT", hours, limits, "limits"),
+            ("POST", format!("/v1/practitioners/{}/blocks", practice.id), block, "recurrence"),
+            ("PUT", "/v1/notifications/preferences".into(), quiet, "quietHours"),
+            ("POST", "/v1/notifications/devices".into(), device, "webPush.keys"),
+        ],
+    )
+    .await;
+    let refused = practice.person.put(&hub, &offer, price).await;
+    assert_eq!(refused.body["error"]["details"][0]["problem"], "must be an object");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_session_costs_stays_exact_and_in_a_currency_that_there_is() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let offer = format!("/v1/practitioners/{}/services/{}", practice.id, practice.service_id);
+    let most = (1_i64 << 53) - 1;
+    let body = |amount: i64, capacity: i64, currency: &str| {
+        let price = json!({ "amount": amount, "currency": currency });
+        json!({ "durationMinutes": 60, "price": price, "capacity": capacity })
+    };
+    let longer = json!({ "durationMinutes": 90, "price": { "amount": most, "currency": "INR" } });
+    let other = with(&body(1, 2, "INR"), json!({ "otherDurations": [longer] }));
+    let mut wrong = vec![
+        ("PUT", offer.clone(), body(most, 2, "INR"), "price.amount"),
+        ("PUT", offer.clone(), body(most / 500 + 1, 500, "INR"), "price.amount"),
+        ("PUT", offer.clone(), other, "otherDurations[0].price.amount"),
+    ];
+    for currency in ["ZZZ", "XXX", "XTS", "XAU", "AAA"] {
+        wrong.push(("PUT", offer.clone(), body(1, 1, currency), "price.currency"));
+    }
+    all_are_refused(&hub, &practice.person, wrong).await;
+    practice.person.put(&hub, &offer, body(most / 500, 500, "EUR")).await.data(200);
+    practice.person.put(&hub, &offer, body(most, 1, "JPY")).await.data(200);
+    hub.stop().await;
+}
+
 #[tokio::test]
 async fn registrations_and_profiles_are_checked_field_by_field() {
     let hub = TestHub::start().await;
