@@ -18,6 +18,7 @@ pub use super::calendar_batch::{BookingRules, CalendarBatch};
 pub use super::calendar_move::{PlaceSeries, Reschedule};
 pub use super::calendar_next::{GetNext, Next};
 pub use super::calendar_place::Place;
+use super::calendar_place::check_seats;
 use super::calendar_state::CalendarState;
 pub use super::calendar_waiting::OfferOpenings;
 use super::committer::Committer;
@@ -225,7 +226,7 @@ pub struct GetSlots {
     /// Whose own holds are not in the way.
     pub asker: Option<Uuid>,
     /// How many want to come.
-    pub seats: u32,
+    pub seats: u16,
 }
 
 /// The slots of a service.
@@ -245,7 +246,8 @@ impl Handler<GetSlots> for CalendarActor {
     fn handle(&mut self, ask: GetSlots, _: &mut Context<Self>) -> Result<Slots> {
         let state = self.state()?;
         let offer = state.offer(ask.service_id, ask.minutes)?;
-        let view = state.view(ask.asker, ask.seats, super::now());
+        check_seats(offer, ask.seats)?;
+        let view = state.view(ask.asker, ask.seats.into(), super::now());
         let starts = state.query(&offer.rules, view).slots(ask.range);
         let seats_left = state.seats_left(offer, &starts, view);
         let duration_minutes = offer.offer.duration_minutes;

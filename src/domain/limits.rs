@@ -10,7 +10,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::availability::Hours;
 use super::busy::{BusyKind, BusySet, Viewpoint};
@@ -73,6 +73,11 @@ impl ScheduleLimits {
         let week = Self { per_day: None, ..self };
         problems.extend([day, week].into_iter().filter_map(|one| one.read(path).err()));
     }
+}
+
+/// Reads limits; null is none of them.
+pub(super) fn or_none<'de, D: Deserializer<'de>>(input: D) -> Result<ScheduleLimits, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
 /// One limit, as it meets one start.

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::holidays::{self, HolidayChoice};
-use super::limits::{MAX_LIMIT, ScheduleLimits};
+use super::limits::{self, MAX_LIMIT, ScheduleLimits};
 use super::time::{ClockError, ClockTime, date_after, parse_zone, read_zone, start_of_date};
 use super::travel::{self, Stay, Zones};
 
@@ -40,7 +40,11 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holidays: Option<HolidayChoice>,
     /// How many sessions of all services together may begin in a day or a week.
-    #[serde(default, skip_serializing_if = "ScheduleLimits::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "limits::or_none",
+        skip_serializing_if = "ScheduleLimits::is_empty"
+    )]
     pub limits: ScheduleLimits,
 }
 
@@ -283,7 +287,7 @@ pub(super) fn is_skipped(date: Date, zone: &TimeZone) -> bool {
 }
 
 /// Takes exactly `YYYY-MM-DD`.
-pub(super) fn parse_date(text: &str) -> Option<Date> {
+pub fn parse_date(text: &str) -> Option<Date> {
     let date: Date = text.parse().ok()?;
     (date.to_string() == text).then_some(date)
 }

@@ -14,7 +14,7 @@ use super::caller::{Caller, MaybeCaller};
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
 use super::instant::Instant;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::domain::holidays::HolidayChoice;
 use crate::domain::limits::ScheduleLimits;
 use crate::domain::refusal::Refusal;
@@ -176,17 +176,24 @@ pub struct ScheduleBody {
     holidays: Option<HolidayChoice>,
     /// `{perDay?, perWeek?}`: at most so many sessions of all services may begin in a day or an ISO
     /// week of the zone, 1 to 1000.
-    #[schema(value_type = Object)]
-    #[serde(default)]
-    limits: ScheduleLimits,
+    #[schema(value_type = Option<Object>)]
+    limits: Option<ScheduleLimits>,
     /// The schedule's version that was read. `If-Match` does the same.
     version: Option<i64>,
+}
+
+/// The hours that were put, as they are kept.
+#[derive(Serialize, ToSchema)]
+pub struct PutScheduleView {
+    version: i64,
+    #[schema(value_type = Object)]
+    availability: Schedule,
 }
 
 /// Replaces the hours of a practice.
 #[utoipa::path(put, path = "/v1/practitioners/{id}/availability", tag = "calendar",
     params(("id" = Uuid, Path)), request_body = ScheduleBody,
-    responses((status = 200)), security(("bearer" = [])))]
+    responses((status = 200, body = Envelope<PutScheduleView>)), security(("bearer" = [])))]
 pub async fn put_schedule(
     req: HttpRequest,
     practices: web::Data<Practices>,
@@ -201,11 +208,11 @@ pub async fn put_schedule(
         overrides: body.overrides,
         travel: body.travel,
         holidays: body.holidays,
-        limits: body.limits,
+        limits: body.limits.unwrap_or_default(),
     };
     let version = practices.put_schedule(&caller, *id, expected, &schedule).await?;
-    let data = serde_json::json!({ "version": version, "availability": schedule });
-    Ok(Reply::ok(data)?.versioned(version))
+    let view = PutScheduleView { version, availability: schedule };
+    Ok(Reply::ok(view)?.versioned(version))
 }
 
 /// The hours of a practice, in the form that `PUT …/availability` takes.
@@ -222,6 +229,8 @@ pub struct ScheduleView {
     travel: Vec<Stay>,
     #[schema(value_type = Option<Object>)]
     holidays: Option<HolidayChoice>,
+    #[schema(value_type = Object)]
+    limits: ScheduleLimits,
     version: i64,
 }
 
@@ -233,6 +242,7 @@ pub async fn show_schedule(
     practices: web::Data<Practices>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     let (schedule, version) = practices.schedule(&caller, *id).await?;
     let view = ScheduleView {
@@ -241,6 +251,7 @@ pub async fn show_schedule(
         overrides: schedule.overrides,
         travel: schedule.travel,
         holidays: schedule.holidays,
+        limits: schedule.limits,
         version,
     };
     Ok(Reply::ok(view)?.versioned(version))

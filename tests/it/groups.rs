@@ -50,6 +50,16 @@ async fn seats_are_sold_until_none_is_left() {
     book(1, 2).await.refused(409, "slot_taken");
     book(1, 4).await.names("seats");
     book(1, 0).await.names("seats");
+    // Slots are not listed for more seats than a session has, either.
+    let (from, to) = (practice.slot(9), practice.slot(10));
+    let slots = format!(
+        "/v1/practitioners/{}/availability?serviceId={}&from={from}&to={to}",
+        practice.id, practice.service_id
+    );
+    for seats in [0, 4, 65_535] {
+        hub.get(&format!("{slots}&seats={seats}")).await.names("seats");
+    }
+    hub.get(&format!("{slots}&seats=3")).await.data(200);
     // One booking of a session for each seeker.
     book(0, 1).await.refused(409, "slot_taken");
     book(1, 1).await.data(201);

@@ -230,3 +230,39 @@ async fn a_practice_is_closed_on_holidays_unless_it_opted_out() {
     seeker.post(&hub, "/v1/bookings", practice.wish(noon)).await.data(201);
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn the_whole_schedule_survives_being_read_and_put_back() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let (availability, schedule) = (path(&practice, "availability"), path(&practice, "schedule"));
+    let all = json!({
+        "timeZone": "Asia/Kolkata",
+        "weekly": every_day("10:00", "12:00"),
+        "overrides": [{ "date": in_days(20).to_string(), "windows": [{ "start": "08:00", "end": "09:00" }] }],
+        "travel": [{ "from": in_days(30).to_string(), "to": in_days(32).to_string(), "timeZone": "Asia/Tokyo" }],
+        "holidays": { "country": "IN", "except": [] },
+        "limits": { "perDay": 3, "perWeek": 9 },
+    });
+    practice.person.put(&hub, &availability, all.clone()).await.data(200);
+    let mut read = practice.person.get(&hub, &schedule).await.data(200);
+    for (field, value) in all.as_object().unwrap() {
+        assert!(!read[field].is_null(), "{field} is not read");
+        if field != "holidays" {
+            assert_eq!(&read[field], value, "{field}");
+        }
+    }
+    practice.person.put(&hub, &availability, read.clone()).await.data(200);
+    let mut again = practice.person.get(&hub, &schedule).await.data(200);
+    assert_eq!(again["version"], read["version"].as_i64().unwrap() + 1);
+    (read["version"], again["version"]) = (json!(0), json!(0));
+    assert_eq!(again, read);
+
+    // Null is none, for both.
+    let none = json!({ "timeZone": "Asia/Kolkata", "holidays": null, "limits": null });
+    practice.person.put(&hub, &availability, none).await.data(200);
+    let read = practice.person.get(&hub, &schedule).await.data(200);
+    assert_eq!((&read["holidays"], &read["limits"]), (&Value::Null, &json!({})));
+    practice.person.put(&hub, &availability, read).await.data(200);
+    hub.stop().await;
+}
