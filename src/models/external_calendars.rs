@@ -22,7 +22,7 @@ pub const MAX_CALENDARS: i64 = 5;
 /// The refusal of one more.
 pub fn too_many() -> Refusal {
     let problem = format!("a practice has at most {MAX_CALENDARS} external calendars");
-    Refusal::field("name", problem)
+    Refusal::field("body", problem)
 }
 
 /// A calendar elsewhere as its owner sees it: not where it is, only at which host.

@@ -353,6 +353,21 @@ async fn a_key_makes_an_upload_safe_to_repeat() {
 }
 
 #[tokio::test]
+async fn a_busy_time_as_far_ahead_as_can_be_booked_is_not_booked_over() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice_with(json!({ "horizonDays": 730 })).await;
+    let seeker = hub.seeker().await;
+    let hour = 24 * 720;
+    let at = |hour| practice.slot(hour);
+    let file = calendar(&[("far", at(hour), at(hour + 1))]);
+    upload(&hub, &practice, &file).await.data(201);
+    assert_eq!(slots(&hub, &practice, hour, hour + 2).await, hours(&practice, &[hour + 1]));
+    refused_at(&hub, &seeker, &practice, hour).await;
+    seeker.post(&hub, "/v1/bookings", practice.wish(at(hour + 1))).await.data(201);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_practice_has_so_many_calendars_and_its_blocks_are_counted_apart() {
     let hub = TestHub::start().await;
     let practice = hub.practice().await;
@@ -362,9 +377,9 @@ async fn a_practice_has_so_many_calendars_and_its_blocks_are_counted_apart() {
     let answers = futures_util::future::join_all(requests).await;
     let (good, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == 201);
     assert_eq!(good.len(), 5);
-    refused.iter().for_each(|a| a.names("name"));
+    refused.iter().for_each(|a| a.names("body"));
     let body = json!({ "name": "x", "url": "https://example.com/x.ics" });
-    practice.person.post(&hub, &path(&practice), body).await.names("name");
+    practice.person.post(&hub, &path(&practice), body).await.names("body");
     // Five of the same: busy until the last of them is gone.
     for calendar in list(&hub, &practice).await.as_array().unwrap() {
         assert_eq!(slots(&hub, &practice, 8, 11).await, hours(&practice, &[8, 10]));

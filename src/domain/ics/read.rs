@@ -28,8 +28,8 @@ use crate::domain::time::{Interval, local_to_instant, shifted};
 pub const MAX_OCCURRENCES: usize = 5_000;
 /// How far back events are looked at.
 const DAYS_BACK: i64 = 31;
-/// How far ahead.
-const DAYS_AHEAD: i64 = 400;
+/// How far ahead: beyond the longest rolling horizon, 730 days, as the snapshot of a calendar.
+const DAYS_AHEAD: i64 = 760;
 
 /// The time whose events are looked at, as of `now`: whole days of UTC, so that two readings of one
 /// day give the same.

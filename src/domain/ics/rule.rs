@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp, tz};
 
 use super::read::Problem;
 
-/// Clock readings that the rules of one calendar may be looked at for: daily events of 400 days
-/// take 400, a rule for every second of them 35 million.
+/// Clock readings that the rules of one calendar may be looked at for: daily events of 760 days
+/// take 760, a rule for every second of them 66 million.
 const MAX_STEPS: i64 = 3_000_000;
 /// What a rule without any occurrence costs: it is looked for until the calendar ends.
 const FRUITLESS: i64 = 300_000;
