@@ -181,14 +181,14 @@ impl Step {
         }
     }
 
-    /// Whether the clock allows the step: what has begun is neither confirmed nor cancelled, and a
-    /// session is started or missed at its time.
-    fn is_timely(self, starts_at: Timestamp, now: Timestamp) -> bool {
+    /// Between when the clock allows the step, the end not included: what has begun is neither
+    /// confirmed nor cancelled, and a session is started, ended or missed at its time.
+    fn times(self, starts_at: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
         match self {
-            Self::Release | Self::Decline | Self::End => true,
-            Self::Confirm | Self::Cancel | Self::Reschedule => now < starts_at,
-            Self::Start => shifted(starts_at, -EARLY_START) <= now,
-            Self::NoShow => starts_at <= now,
+            Self::Release | Self::Decline => (None, None),
+            Self::Confirm | Self::Cancel | Self::Reschedule => (None, Some(starts_at)),
+            Self::Start => (Some(shifted(starts_at, -EARLY_START)), None),
+            Self::End | Self::NoShow => (Some(starts_at), None),
         }
     }
 
@@ -219,8 +219,8 @@ pub struct Facts {
 /// Decides whether the caller may take `step` at `now`, and the state that it leads to.
 ///
 /// Refuses with `NotFound` when the booking is not the caller's to see, `Forbidden` when it is but
-/// the step is the other side's, and `InvalidTransition` when the state or the clock does not
-/// allow it.
+/// the step is the other side's, `InvalidTransition` when the state does not allow it, and `Untimely`
+/// when only the clock does not.
 pub fn decide(
     facts: Facts,
     step: Step,
@@ -241,13 +241,16 @@ pub fn decide(
     if !sides_own || !access::allows(role, Action::BookingUpdate, relation) {
         return Err(Refusal::Forbidden);
     }
-    if !step.is_timely(facts.starts_at, now) || !step.is_allowed_from(facts.status) {
-        return Err(Refusal::InvalidTransition {
-            state: facts.status.as_str(),
-            version: facts.version,
-        });
+    let (state, version) = (facts.status.as_str(), facts.version);
+    if !step.is_allowed_from(facts.status) {
+        return Err(Refusal::InvalidTransition { state, version });
     }
-    Ok(step.target())
+    let untimely = |early, at| Refusal::Untimely { state, version, early, at };
+    match step.times(facts.starts_at) {
+        (Some(from), _) if now < from => Err(untimely(true, from)),
+        (_, Some(until)) if until <= now => Err(untimely(false, until)),
+        _ => Ok(step.target()),
+    }
 }
 
 /// Whether the caller may change the seeker's words to the practitioner: the seeker alone, until the

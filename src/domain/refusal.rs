@@ -57,8 +57,11 @@ pub enum Refusal {
     NoSuchRoute,
     /// The path exists, not with this method.
     MethodNotAllowed,
-    /// The body is not `application/json`.
-    UnsupportedMediaType,
+    /// The body is of a type that the path does not take.
+    UnsupportedMediaType {
+        /// The media types that it takes.
+        allowed: Vec<&'static str>,
+    },
     /// An API version that the hub does not speak.
     UnsupportedVersion,
     /// The account already exists.
@@ -75,12 +78,28 @@ pub enum Refusal {
     HoldExpired,
     /// A hold is extended once.
     HoldExtended,
+    /// More holds than one seeker may have at a time.
+    TooManyHolds {
+        /// How many they may have.
+        limit: u16,
+    },
     /// The booking's state does not allow the step.
     InvalidTransition {
         /// The state that the booking is in.
         state: &'static str,
         /// Its version, for a client that wants to look again.
         version: i64,
+    },
+    /// The booking's state allows the step, its time does not. The same code as
+    /// `InvalidTransition`.
+    Untimely {
+        /// The state that the booking is in.
+        state: &'static str,
+        /// Its version, for a client that wants to look again.
+        version: i64,
+        /// Whether the step may be taken from `at` on (true), or could be until `at`.
+        early: bool,
+        at: Timestamp,
     },
     /// `If-Match` or `version` named an older state.
     VersionConflict {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::actors::error::Result;
 use crate::domain::attachment::FileType;
 use crate::domain::refusal::Refusal;
@@ -88,7 +88,10 @@ pub async fn upload(
 ) -> ApiResult<Reply> {
     let text = |name| req.headers().get(name).and_then(|v| v.to_str().ok());
     let kind = text(header::CONTENT_TYPE).and_then(FileType::parse);
-    let kind = kind.ok_or(Refusal::UnsupportedMediaType)?;
+    let kind = kind.ok_or_else(|| {
+        let allowed = FileType::ALL.map(FileType::media_type).to_vec();
+        Refusal::UnsupportedMediaType { allowed }
+    })?;
     let bytes = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let file = Announced { kind, name: query.name, bytes };
     let chunks = Box::pin(patient(body));
@@ -128,6 +131,7 @@ pub async fn show(
     attachments: web::Data<Attachments>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<HttpResponse> {
     send(&req, &attachments, &caller, *id, Form::Whole).await
 }
@@ -142,6 +146,7 @@ pub async fn thumbnail(
     attachments: web::Data<Attachments>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<HttpResponse> {
     send(&req, &attachments, &caller, *id, Form::Thumbnail).await
 }

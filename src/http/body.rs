@@ -22,6 +22,9 @@ use crate::services::Page;
 /// Largest body of a request, in bytes.
 pub const LIMIT: usize = 64 * 1024;
 
+/// What bodies are.
+pub const JSON: &str = "application/json";
+
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,12 +46,12 @@ pub fn read(
     req: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
-    let json = is_of_type(req, "application/json");
+    let json = is_of_type(req, JSON);
     let body = read_up_to(req, payload, LIMIT);
     async move {
         let body = body.await?;
         if !json && !body.is_empty() {
-            return Err(Refusal::UnsupportedMediaType.into());
+            return Err(Refusal::UnsupportedMediaType { allowed: vec![JSON] }.into());
         }
         Ok(body)
     }

@@ -62,7 +62,7 @@ pub fn status(error: &Error) -> StatusCode {
         Refusal::Forbidden | Refusal::Blocked => StatusCode::FORBIDDEN,
         Refusal::NotFound(_) | Refusal::NoSuchRoute | Refusal::UnknownOp => StatusCode::NOT_FOUND,
         Refusal::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Refusal::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::UnsupportedVersion => StatusCode::NOT_ACCEPTABLE,
         Refusal::EmailTaken
         | Refusal::AlreadyExists(_)
@@ -71,7 +71,9 @@ pub fn status(error: &Error) -> StatusCode {
         | Refusal::SeriesClash(_)
         | Refusal::HoldExpired
         | Refusal::HoldExtended
+        | Refusal::TooManyHolds { .. }
         | Refusal::InvalidTransition { .. }
+        | Refusal::Untimely { .. }
         | Refusal::VersionConflict { .. }
         | Refusal::EditClosed { .. }
         | Refusal::EditedOften { .. }
@@ -101,7 +103,7 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::NotFound(_) => "not_found",
         Refusal::NoSuchRoute => "no_such_route",
         Refusal::MethodNotAllowed => "method_not_allowed",
-        Refusal::UnsupportedMediaType => "unsupported_media_type",
+        Refusal::UnsupportedMediaType { .. } => "unsupported_media_type",
         Refusal::UnsupportedVersion => "unsupported_version",
         Refusal::EmailTaken => "email_taken",
         Refusal::AlreadyExists(_) => "already_exists",
@@ -110,7 +112,8 @@ pub fn code(error: &Error) -> &'static str {
         Refusal::SeriesClash(_) => "series_clash",
         Refusal::HoldExpired => "hold_expired",
         Refusal::HoldExtended => "hold_extended",
-        Refusal::InvalidTransition { .. } => "invalid_transition",
+        Refusal::TooManyHolds { .. } => "too_many_holds",
+        Refusal::InvalidTransition { .. } | Refusal::Untimely { .. } => "invalid_transition",
         Refusal::VersionConflict { .. } => "version_conflict",
         Refusal::EditClosed { .. } | Refusal::EditedOften { .. } => "edit_closed",
         Refusal::IdempotencyConflict => "idempotency_conflict",
@@ -144,7 +147,9 @@ pub fn message(error: &Error) -> String {
         Refusal::NotFound(what) => format!("There is no such {what}."),
         Refusal::NoSuchRoute => "There is nothing at this path.".to_owned(),
         Refusal::MethodNotAllowed => "This path does not take this method.".to_owned(),
-        Refusal::UnsupportedMediaType => "This path does not take a body of this type.".to_owned(),
+        Refusal::UnsupportedMediaType { .. } => {
+            "This path does not take a body of this type.".to_owned()
+        }
         Refusal::UnsupportedVersion => "The hub speaks version 1 of its API.".to_owned(),
         Refusal::EmailTaken => "This e-mail address has an account.".to_owned(),
         Refusal::AlreadyExists(what) => format!("There is such a {what} already."),
@@ -153,9 +158,14 @@ pub fn message(error: &Error) -> String {
         Refusal::SeriesClash(_) => "Some of these times can not be booked.".to_owned(),
         Refusal::HoldExpired => "The hold is over; hold the slot again.".to_owned(),
         Refusal::HoldExtended => "A hold can be extended once.".to_owned(),
+        Refusal::TooManyHolds { limit } => {
+            format!("One seeker may have {limit} holds at a time; book one or give one back.")
+        }
         Refusal::InvalidTransition { state, .. } => {
             format!("A booking that is {state} can not take this step.")
         }
+        Refusal::Untimely { early: true, at, .. } => format!("It is too early: from {at} on."),
+        Refusal::Untimely { at, .. } => format!("It is too late: this could be done until {at}."),
         Refusal::VersionConflict { .. } => "It was changed meanwhile; read it again.".to_owned(),
         Refusal::EditClosed { days: 1 } => "It could be changed for a day.".to_owned(),
         Refusal::EditClosed { days } => format!("It could be changed for {days} days."),
@@ -193,6 +203,12 @@ pub fn details(error: &Error) -> Option<Value> {
         Refusal::InvalidTransition { state, version } => {
             Some(json!({ "state": state, "version": version }))
         }
+        Refusal::Untimely { state, version, early, at } => {
+            let rule = if *early { "too_early" } else { "too_late" };
+            Some(json!({ "state": state, "version": version, "rule": rule, "at": at }))
+        }
+        Refusal::UnsupportedMediaType { allowed } => Some(json!({ "allowed": allowed })),
+        Refusal::TooManyHolds { limit } => Some(json!({ "limit": limit })),
         Refusal::VersionConflict { current } => Some(json!({ "version": current })),
         Refusal::EditClosed { days } => Some(json!({ "days": days })),
         Refusal::EditedOften { edits } => Some(json!({ "edits": edits })),
@@ -209,7 +225,6 @@ pub fn details(error: &Error) -> Option<Value> {
         | Refusal::NotFound(_)
         | Refusal::NoSuchRoute
         | Refusal::MethodNotAllowed
-        | Refusal::UnsupportedMediaType
         | Refusal::UnsupportedVersion
         | Refusal::EmailTaken
         | Refusal::AlreadyExists(_)
@@ -245,7 +260,7 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::NotFound(_)
         | Refusal::NoSuchRoute
         | Refusal::MethodNotAllowed
-        | Refusal::UnsupportedMediaType
+        | Refusal::UnsupportedMediaType { .. }
         | Refusal::UnsupportedVersion
         | Refusal::EmailTaken
         | Refusal::AlreadyExists(_)
@@ -254,7 +269,9 @@ pub fn retry_after(error: &Error) -> Option<Duration> {
         | Refusal::SeriesClash(_)
         | Refusal::HoldExpired
         | Refusal::HoldExtended
+        | Refusal::TooManyHolds { .. }
         | Refusal::InvalidTransition { .. }
+        | Refusal::Untimely { .. }
         | Refusal::VersionConflict { .. }
         | Refusal::EditClosed { .. }
         | Refusal::EditedOften { .. }
@@ -285,7 +302,7 @@ pub fn body(error: &Error) -> Value {
     }
 }
 
-/// Every refusal once, for the printed table of codes (`hub openapi` and docs/errors.md).
+/// Every code once, for the printed table of codes (`hub openapi` and docs/errors.md).
 pub fn codes() -> Vec<Error> {
     let wait = Duration::from_secs(1);
     [
@@ -299,7 +316,7 @@ pub fn codes() -> Vec<Error> {
         Refusal::NotFound("thing"),
         Refusal::NoSuchRoute,
         Refusal::MethodNotAllowed,
-        Refusal::UnsupportedMediaType,
+        Refusal::UnsupportedMediaType { allowed: vec![super::body::JSON] },
         Refusal::UnsupportedVersion,
         Refusal::EmailTaken,
         Refusal::AlreadyExists("thing"),
@@ -308,6 +325,7 @@ pub fn codes() -> Vec<Error> {
         Refusal::SeriesClash(Vec::new()),
         Refusal::HoldExpired,
         Refusal::HoldExtended,
+        Refusal::TooManyHolds { limit: crate::models::calendar_commit::MAX_HOLDS },
         Refusal::InvalidTransition { state: "cancelled", version: 1 },
         Refusal::VersionConflict { current: 1 },
         Refusal::EditClosed { days: crate::domain::review::EDIT_DAYS },

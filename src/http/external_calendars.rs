@@ -13,7 +13,7 @@ use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::{ApiError, ApiResult};
 use super::idempotency::Once;
-use super::query;
+use super::query::{self, NoQuery};
 use crate::domain::refusal::Refusal;
 use crate::models::external_calendars::External;
 use crate::services::external_calendars::ExternalCalendars;
@@ -72,6 +72,7 @@ pub async fn list(
     calendars: web::Data<ExternalCalendars>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     let found = calendars.list(&caller, *id).await?;
     Reply::ok(found.into_iter().map(ExternalCalendarView::from).collect::<Vec<_>>())
@@ -117,18 +118,22 @@ impl FromRequest for Once<Source> {
             let source = if file {
                 let FileQuery { name } = query::parse(req.query_string())?;
                 Source::File { name, text: text_of(&bytes) }
-            } else if bytes.is_empty() || body::is_of_type(&req, "application/json") {
+            } else if bytes.is_empty() || body::is_of_type(&req, body::JSON) {
                 Source::Address(body::parse(&bytes)?)
             } else {
-                return Err(Refusal::UnsupportedMediaType.into());
+                let allowed = vec![body::JSON, CALENDAR];
+                return Err(Refusal::UnsupportedMediaType { allowed }.into());
             };
             Self::of(&req, caller, &bytes, source)
         })
     }
 }
 
+/// RFC 5545 section 8.1.
+const CALENDAR: &str = "text/calendar";
+
 fn is_calendar(req: &HttpRequest) -> bool {
-    body::is_of_type(req, "text/calendar")
+    body::is_of_type(req, CALENDAR)
 }
 
 /// iCalendar is UTF-8; what is not does not touch the times.
@@ -152,7 +157,7 @@ impl FromRequest for Upload {
         Box::pin(async move {
             let caller = caller.await?;
             if !fits {
-                return Err(Refusal::UnsupportedMediaType.into());
+                return Err(Refusal::UnsupportedMediaType { allowed: vec![CALENDAR] }.into());
             }
             Ok(Self { caller, text: text_of(&bytes.await?) })
         })

@@ -145,7 +145,9 @@ async fn what_is_not_what_it_says_is_refused_and_taken_away() {
     }
     for kind in ["image/svg+xml", "text/html", "application/octet-stream", "video/mp4", "image"] {
         let refused = room.upload(&room.a, kind, png.clone()).await;
-        refused.refused(415, "unsupported_media_type");
+        let error = refused.refused(415, "unsupported_media_type");
+        let allowed = error["details"]["allowed"].as_array().unwrap();
+        assert!(allowed.len() == 10 && allowed.contains(&json!("image/webp")), "{error}");
     }
     let large = room.upload(&room.a, "image/png", vec![0; 10 * 1024 * 1024 + 1]).await;
     assert_eq!(large.refused(413, "payload_too_large")["details"]["limit"], 10 * 1024 * 1024);

@@ -1,6 +1,7 @@
 //! Holds that are kept longer, and what happens at the hour: start, end, no-show.
 
 use diesel_async::RunQueryDsl;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::support::{Person, Practice, TestHub, postgres};
@@ -65,11 +66,44 @@ async fn a_session_starts_ends_and_counts() {
 }
 
 #[tokio::test]
+async fn a_session_begins_a_quarter_of_an_hour_early_at_most_and_ends_after_it_began() {
+    let hub = TestHub::start().await;
+    let (practice, _, path) = booking_begun(&hub, -30).await;
+    let start = practice.person.post(&hub, &format!("{path}/start"), json!({})).await;
+    let begins = practice.person.get(&hub, &path).await.data(200)["scheduledAt"].clone();
+    let begins: Timestamp = begins.as_str().unwrap().parse().unwrap();
+    let details = start.refused(409, "invalid_transition")["details"].clone();
+    let from = begins - SignedDuration::from_mins(15);
+    assert_eq!((&details["rule"], &details["at"]), (&json!("too_early"), &json!(from)));
+
+    let (practice, seeker, path) = booking_begun(&hub, -10).await;
+    practice.person.post(&hub, &format!("{path}/start"), json!({})).await.data(200);
+    let end = practice.person.post(&hub, &format!("{path}/end"), json!({})).await;
+    let details = end.refused(409, "invalid_transition")["details"].clone();
+    assert_eq!((&details["rule"], &details["state"]), (&json!("too_early"), &json!("in_session")));
+    assert_eq!(seeker.get(&hub, &path).await.data(200)["status"], "in_session");
+
+    // What has begun can not be called off any more.
+    let (_, seeker, path) = booking_begun(&hub, 1).await;
+    let late = seeker.post(&hub, &format!("{path}/cancel"), json!({})).await;
+    assert_eq!(late.refused(409, "invalid_transition")["details"]["rule"], "too_late");
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn who_did_not_come_is_missed_at_the_hour_and_not_before() {
     let hub = TestHub::start().await;
     let (practice, seeker, path) = booking_begun(&hub, -10).await;
     let no_show = format!("{path}/no-show");
-    practice.person.post(&hub, &no_show, json!({})).await.refused(409, "invalid_transition");
+    let early = practice.person.post(&hub, &no_show, json!({})).await;
+    let early = early.refused(409, "invalid_transition");
+    let begins = practice.person.get(&hub, &path).await.data(200)["scheduledAt"].clone();
+    assert_eq!(early["details"]["rule"], "too_early");
+    assert_eq!(
+        (&early["details"]["at"], &early["details"]["state"]),
+        (&begins, &json!("confirmed"))
+    );
+    assert!(early["message"].as_str().unwrap().starts_with("It is too early"), "{early}");
     let (practice, seeker2, path) = booking_begun(&hub, 20).await;
     let no_show = format!("{path}/no-show");
     seeker2.post(&hub, &no_show, json!({})).await.refused(403, "forbidden");

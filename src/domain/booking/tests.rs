@@ -55,7 +55,10 @@ fn only_the_listed_steps_are_allowed() {
                 Step::Release | Step::Cancel | Step::Reschedule => (Role::Seeker, SEEKER),
                 _ => (Role::Practitioner, PRACTICE),
             };
-            let at = if step == Step::NoShow { start() } else { before() };
+            let at = match step {
+                Step::NoShow | Step::End => start(),
+                _ => before(),
+            };
             let got = decide(facts(status), step, role, relation, at);
             match allowed.iter().find(|(s, from, _)| *s == step && *from == status) {
                 Some((_, _, to)) => assert_eq!(got, Ok(*to)),
@@ -99,13 +102,18 @@ fn each_side_has_its_own_steps() {
 }
 
 #[test]
-fn a_session_starts_at_most_a_quarter_of_an_hour_early_and_is_missed_at_its_time() {
+fn a_session_starts_at_most_a_quarter_of_an_hour_early_and_is_ended_or_missed_at_its_time() {
     let facts =
         Facts { starts_at: Timestamp::from_second(10_000).unwrap(), ..facts(Status::Confirmed) };
     let at = |second| Timestamp::from_second(second).unwrap();
     let go = |step, now| decide(facts, step, Role::Practitioner, PRACTICE, now).is_ok();
     assert!(!go(Step::Start, at(10_000 - 15 * 60 - 1)) && go(Step::Start, at(10_000 - 15 * 60)));
     assert!(!go(Step::NoShow, at(9_999)) && go(Step::NoShow, at(10_000)));
+    let running = Facts { status: Status::InSession, ..facts };
+    let end = |now| decide(running, Step::End, Role::Practitioner, PRACTICE, now);
+    let early = Refusal::Untimely { state: "in_session", version: 3, early: true, at: at(10_000) };
+    assert_eq!(end(at(9_999)), Err(early));
+    assert_eq!(end(at(10_000)), Ok(Status::Completed));
 }
 
 #[test]
@@ -113,7 +121,10 @@ fn a_session_that_began_is_neither_confirmed_nor_cancelled() {
     let start = start();
     for (step, status) in [(Step::Cancel, Status::Confirmed), (Step::Confirm, Status::Pending)] {
         assert!(decide(facts(status), step, Role::Practitioner, PRACTICE, before()).is_ok());
-        assert!(decide(facts(status), step, Role::Practitioner, PRACTICE, start).is_err());
+        let late =
+            Refusal::Untimely { state: status.as_str(), version: 3, early: false, at: start };
+        let refused = decide(facts(status), step, Role::Practitioner, PRACTICE, start);
+        assert_eq!(refused, Err(late));
     }
     // A request that was never answered can still be put away.
     assert!(

@@ -1,11 +1,15 @@
 //! The life of a hold: it runs out, is kept longer, becomes a booking.
 
+use std::collections::{BTreeSet, HashMap};
+
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Double, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::{Command, CommitRules, Job, Ledger, Outcome, give_back, news, reload, waiting};
+use super::{
+    Command, CommitRules, Job, Ledger, Outcome, Placement, give_back, news, reload, waiting,
+};
 use crate::domain::booking::Status;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::{self, Booking};
@@ -48,6 +52,76 @@ pub(super) async fn lapse(
         ledger.others.push(row);
     }
     Ok(())
+}
+
+/// The most holds of one seeker at a time, on all calendars together. What the waiting list holds for
+/// them counts, and is never refused.
+pub const MAX_HOLDS: u16 = 10;
+
+/// First half of the keys of the advisory locks of seekers: apart from those of calendars, which are
+/// one number.
+const OF_SEEKERS: i32 = 1;
+
+/// Refuses what would be one hold too many for its seeker. Exact, also over calendars and nodes: who
+/// counts has the seeker's lock until its holds are stored. Nothing is asked when nothing is to be
+/// held.
+pub(super) async fn refuse_too_many(
+    conn: &mut Conn,
+    jobs: &[Job],
+    ledger: &mut Ledger,
+) -> QueryResult<()> {
+    let holder = |job: &Job| match &job.command {
+        Command::Place(new) if matches!(new.placement, Placement::Hold(_)) => Some(new.seeker_id),
+        _ => None,
+    };
+    let seekers: BTreeSet<Uuid> = jobs.iter().filter_map(holder).collect();
+    if seekers.is_empty() {
+        return Ok(());
+    }
+    let keys: BTreeSet<i32> = seekers.iter().copied().map(seeker_key).collect();
+    diesel::sql_query("SELECT pg_advisory_xact_lock($1, k) FROM unnest($2) AS t (k)")
+        .bind::<Integer, _>(OF_SEEKERS)
+        .bind::<Array<Integer>, _>(keys.into_iter().collect::<Vec<_>>())
+        .execute(conn)
+        .await?;
+    let mut held = counted(conn, seekers.into_iter().collect()).await?;
+    for (index, seeker_id) in jobs.iter().map(holder).enumerate() {
+        let Some(seeker_id) = seeker_id else { continue };
+        let count = held.entry(seeker_id).or_default();
+        if *count < MAX_HOLDS.into() {
+            *count += 1;
+        } else {
+            let refusal = Refusal::TooManyHolds { limit: MAX_HOLDS };
+            ledger.settle(index, Outcome::Refused(refusal));
+        }
+    }
+    Ok(())
+}
+
+/// The end of a UUID of version 7 is random. Two seekers that share a key wait for each other.
+fn seeker_key(id: Uuid) -> i32 {
+    let [.., a, b, c, d] = id.into_bytes();
+    i32::from_be_bytes([a, b, c, d])
+}
+
+/// How many holds of each of these seekers stand.
+async fn counted(conn: &mut Conn, seekers: Vec<Uuid>) -> QueryResult<HashMap<Uuid, i64>> {
+    #[derive(QueryableByName)]
+    struct Held {
+        #[diesel(sql_type = SqlUuid)]
+        seeker_id: Uuid,
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let rows: Vec<Held> = diesel::sql_query(
+        "SELECT seeker_id, count(*) FROM bookings
+          WHERE seeker_id = ANY ($1) AND status = 'held' AND hold_expires_at > statement_timestamp()
+          GROUP BY seeker_id",
+    )
+    .bind::<Array<SqlUuid>, _>(seekers)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.seeker_id, row.count)).collect())
 }
 
 /// The hold, locked, if it is the seeker's and of this practitioner.

@@ -171,7 +171,7 @@ struct Winner {
     id: Uuid,
 }
 
-/// Inserts every `Command::Place` of `jobs` that needs no seats counted; the losers' outcome is
+/// Inserts every `Command::Place` of `jobs` that needs no seats counted and is not refused yet; the losers' outcome is
 /// `Taken`, or a refusal when a limit is reached.
 pub(super) async fn place_all(
     conn: &mut Conn,
@@ -182,7 +182,7 @@ pub(super) async fn place_all(
         .iter()
         .enumerate()
         .filter_map(|(index, job)| match &job.command {
-            Command::Place(new) if new.capacity.is_none() => {
+            Command::Place(new) if new.capacity.is_none() && !ledger.is_settled(index) => {
                 let practitioner_id = job.practitioner_id;
                 Some(Row { index, practitioner_id, new, group_session_id: None })
             }

@@ -1,6 +1,7 @@
 //! One transaction for everything that several calendars want at once.
 //!
-//! Order inside the transaction: advisory locks in key order; holds that ran out; steps with rows
+//! Order inside the transaction: advisory locks in key order, those of seekers who want to hold
+//! something after those of calendars; holds that ran out; steps with rows
 //! that exist and whatever else needs more than one statement, in their order; new rows, all in one
 //! statement, where `ON CONFLICT DO NOTHING` lets a loser lose without failing the others; then what
 //! follows from all of it: audit trail, calendar versions, user events, notifications, pushes.
@@ -42,6 +43,7 @@ use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 
 pub use external::Replacement;
+pub use holds::MAX_HOLDS;
 pub use insert::{NewBooking, Placement};
 pub use limits::LimitCheck;
 pub use moves::Move;
@@ -225,6 +227,10 @@ impl Ledger {
         }
     }
 
+    fn is_settled(&self, index: usize) -> bool {
+        self.outcomes.get(index).is_some_and(Option::is_some)
+    }
+
     fn changed(&mut self, practitioner_id: Uuid, start: Timestamp, end: Timestamp, state: &str) {
         let change = Change { start, end, state: state.to_owned() };
         self.changes.entry(practitioner_id).or_default().push(change);
@@ -250,8 +256,11 @@ pub async fn commit(conn: &mut Conn, rules: CommitRules, jobs: &[Job]) -> QueryR
         let mut ledger = Ledger { outcomes: vec![None; jobs.len()], ..Ledger::default() };
         let practitioners = lock(conn, jobs).await?;
         holds::lapse(conn, rules, &practitioners, &mut ledger).await?;
+        holds::refuse_too_many(conn, jobs, &mut ledger).await?;
         for (index, job) in jobs.iter().enumerate() {
-            steps::take(conn, rules, index, job, &mut ledger).await?;
+            if !ledger.is_settled(index) {
+                steps::take(conn, rules, index, job, &mut ledger).await?;
+            }
         }
         insert::place_all(conn, jobs, &mut ledger).await?;
         follow_up(conn, rules, ledger).await
