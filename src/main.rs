@@ -39,8 +39,8 @@ enum Command {
     /// Run the hub: migrate the database, listen, serve until SIGTERM or SIGINT.
     Serve {
         /// Load the demo data first, unless they are there, and print their logins. While the hub
-        /// listens on loopback, pushes may go to loopback too (PUSH_ALLOW_PRIVATE_ENDPOINTS
-        /// becomes true unless it is set), as `make tour` needs.
+        /// listens on loopback, pushes may go to loopback too, as `make tour` needs, unless
+        /// PUSH_ALLOW_PRIVATE_ENDPOINTS is set.
         #[arg(long)]
         demo: bool,
     },
@@ -128,6 +128,14 @@ fn configured_for(file: Option<&Path>, demo: bool) -> Result<Config, Failure> {
     let env = Env::load(file)?;
     let config = if demo { Config::for_demo(&env)? } else { Config::from_env(&env)? };
     start_log(&config.log)?;
+    if config.push.allow_private_endpoints {
+        tracing::warn!(
+            "PUSH_ALLOW_PRIVATE_ENDPOINTS: users can make the hub post into its network"
+        );
+    }
+    if config.push.allow_loopback_endpoints {
+        tracing::warn!("--demo on loopback: pushes may go to this machine, over plain HTTP too");
+    }
     Ok(config)
 }
 

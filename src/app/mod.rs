@@ -273,8 +273,8 @@ impl World {
             .map_err(StartError::Passwords)?;
         let push = Arc::new(settings::push(config)?);
         let storage = settings::storage(config).await?;
-        let endpoints = settings::policy(config.push.allow_private_endpoints);
-        let feeds = settings::policy(config.import.allow_private);
+        let endpoints = settings::endpoints(&config.push);
+        let feeds = settings::feeds(config.import.allow_private);
         Ok(Self {
             pool,
             fanout,

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{StartError, keys};
 use crate::bus::RedisBus;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, PushConfig};
 use crate::outbound::EndpointPolicy;
 use crate::push::{Fcm, FcmConfig, Push, SetupError, VapidKeys, WebPush, WebPushConfig};
 use crate::storage::{Place, Storage};
@@ -67,8 +67,17 @@ pub(super) async fn storage(config: &Config) -> Result<Storage, StartError> {
     Ok(storage)
 }
 
-/// Where addresses that users name may lie.
-pub(super) fn policy(allow_private: bool) -> EndpointPolicy {
+/// Where pushes may go.
+pub(super) fn endpoints(push: &PushConfig) -> EndpointPolicy {
+    match (push.allow_private_endpoints, push.allow_loopback_endpoints) {
+        (true, _) => EndpointPolicy::Any,
+        (false, true) => EndpointPolicy::OrLoopback,
+        (false, false) => EndpointPolicy::PublicHttps,
+    }
+}
+
+/// Where calendars elsewhere may lie.
+pub(super) fn feeds(allow_private: bool) -> EndpointPolicy {
     if allow_private { EndpointPolicy::Any } else { EndpointPolicy::PublicHttps }
 }
 
@@ -76,7 +85,7 @@ fn senders(config: &Config, vapid: &SecretString) -> Result<Push, StartError> {
     let web_push = WebPush::new(WebPushConfig {
         vapid: VapidKeys::load(vapid)?,
         subject: config.push.vapid_subject.clone(),
-        endpoints: policy(config.push.allow_private_endpoints),
+        endpoints: endpoints(&config.push),
         timeout: PUSH_TIMEOUT,
     })?;
     let (project, base_url) = (config.push.fcm_project.clone(), config.push.fcm_base_url.clone());

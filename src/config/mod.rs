@@ -118,6 +118,8 @@ pub struct PushConfig {
     pub vapid_subject: String,
     /// Whether subscriptions may point to private addresses and plain HTTP. For trying things out.
     pub allow_private_endpoints: bool,
+    /// Whether they may point to this machine. Only the demo sets it, see [`Config::for_demo`].
+    pub allow_loopback_endpoints: bool,
     /// Path of a Google service account's JSON. None: no FCM.
     pub fcm_credentials: Option<PathBuf>,
     pub fcm_project: Option<String>,
@@ -190,13 +192,13 @@ impl Config {
 
 impl Config {
     /// The same for `hub serve --demo`: a hub that only this machine reaches also takes push
-    /// endpoints on this machine, where `make tour` has its push service, unless
-    /// `PUSH_ALLOW_PRIVATE_ENDPOINTS` is set.
+    /// endpoints on this machine (and in no other private network), where `make tour` has its push
+    /// service, unless `PUSH_ALLOW_PRIVATE_ENDPOINTS` is set.
     pub fn for_demo(env: &Env) -> Result<Self, ConfigError> {
         let mut config = Self::from_env(env)?;
         let said = env.text("PUSH_ALLOW_PRIVATE_ENDPOINTS").is_some();
         if !said && config.http.listen.ip().is_loopback() {
-            config.push.allow_private_endpoints = true;
+            config.push.allow_loopback_endpoints = true;
         }
         Ok(config)
     }
@@ -263,6 +265,7 @@ impl PushConfig {
                 .text("VAPID_SUBJECT")
                 .unwrap_or_else(|| "mailto:push@klearkarma.com".to_owned()),
             allow_private_endpoints: private == "true",
+            allow_loopback_endpoints: false,
             fcm_credentials: env.text("FCM_CREDENTIALS_FILE").map(Into::into),
             fcm_project: env.text("FCM_PROJECT"),
             fcm_base_url: env.text("FCM_BASE_URL"),
@@ -302,16 +305,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demo_takes_private_endpoints_on_loopback_unless_told() {
+    fn the_demo_on_loopback_takes_endpoints_there_unless_told() {
         const ALLOW: &str = "PUSH_ALLOW_PRIVATE_ENDPOINTS";
         let allows = |make: fn(&Env) -> Result<Config, ConfigError>, pairs| {
-            make(&Env::of(pairs)).unwrap().push.allow_private_endpoints
+            let push = make(&Env::of(pairs)).unwrap().push;
+            (push.allow_private_endpoints, push.allow_loopback_endpoints)
         };
-        assert!(!allows(Config::from_env, &[]));
-        assert!(allows(Config::for_demo, &[]));
-        assert!(allows(Config::for_demo, &[("HUB_LISTEN", "[::1]:80")]));
-        assert!(!allows(Config::for_demo, &[("HUB_LISTEN", "0.0.0.0:80")]));
-        assert!(!allows(Config::for_demo, &[(ALLOW, "false")]));
-        assert!(allows(Config::for_demo, &[("HUB_LISTEN", "0.0.0.0:80"), (ALLOW, "true")]));
+        assert_eq!(allows(Config::from_env, &[]), (false, false));
+        assert_eq!(allows(Config::for_demo, &[]), (false, true));
+        assert_eq!(allows(Config::for_demo, &[("HUB_LISTEN", "[::1]:80")]), (false, true));
+        assert_eq!(allows(Config::for_demo, &[("HUB_LISTEN", "0.0.0.0:80")]), (false, false));
+        assert_eq!(allows(Config::for_demo, &[(ALLOW, "false")]), (false, false));
+        let open = [("HUB_LISTEN", "0.0.0.0:80"), (ALLOW, "true")];
+        assert_eq!(allows(Config::for_demo, &open), (true, false));
     }
 }

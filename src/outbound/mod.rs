@@ -24,7 +24,9 @@ pub enum EndpointPolicy {
     /// https only, and only addresses of the public internet: checked on a literal address when
     /// it is parsed, and on every address a name resolves to when a connection is made.
     PublicHttps,
-    /// Anything, http too: for tests, tour and demo.
+    /// That, and literal addresses of this machine, http too: for the demo on loopback.
+    OrLoopback,
+    /// Anything, http too: for tests.
     Any,
 }
 
@@ -36,9 +38,14 @@ impl EndpointPolicy {
             host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()
         };
         match self {
+            Self::OrLoopback if literal().is_some_and(|ip| ip.is_loopback()) => {
+                Self::Any.problem(url)
+            }
             Self::Any => (!matches!(url.scheme(), "http" | "https")).then_some("must be a URL"),
-            Self::PublicHttps if url.scheme() != "https" => Some("must be an https URL"),
-            Self::PublicHttps => literal()
+            Self::PublicHttps | Self::OrLoopback if url.scheme() != "https" => {
+                Some("must be an https URL")
+            }
+            Self::PublicHttps | Self::OrLoopback => literal()
                 .is_some_and(|ip| !is_public(ip))
                 .then_some("must not be a private or reserved address"),
         }
@@ -48,7 +55,8 @@ impl EndpointPolicy {
 /// A client that follows no redirects and uses no proxy of the environment (through one, the
 /// addresses would be chosen out of our sight). `timeout` bounds one request from name
 /// resolution to the end of the answer. With `PublicHttps` it speaks https to public addresses
-/// and nothing else, except that a literal address in the URL is the caller's to check.
+/// and nothing else, except that a literal address in the URL is the caller's to check; with
+/// `OrLoopback` so is that names go by https.
 pub fn client(timeout: Duration, policy: EndpointPolicy) -> reqwest::Result<reqwest::Client> {
     // reqwest takes the process's provider and panics without one; installed already is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -60,10 +68,10 @@ pub fn client(timeout: Duration, policy: EndpointPolicy) -> reqwest::Result<reqw
         .timeout(timeout)
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(8);
-    if policy == EndpointPolicy::PublicHttps {
-        builder = builder.https_only(true).dns_resolver(Arc::new(PublicResolver));
+    if policy != EndpointPolicy::Any {
+        builder = builder.dns_resolver(Arc::new(PublicResolver));
     }
-    builder.build()
+    builder.https_only(policy == EndpointPolicy::PublicHttps).build()
 }
 
 /// Why a request got no answer. An error's own text is not used: it contains the URL.
