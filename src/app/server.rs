@@ -33,6 +33,7 @@ use crate::actors::wire::Wire;
 use crate::config::Config;
 use crate::http::caller::TrustedProxies;
 use crate::http::configure;
+use crate::http::cors::cors;
 use crate::http::front::front;
 use crate::http::operations::Readiness;
 use crate::http::ws::{AllowedOrigins, Sockets};
@@ -188,6 +189,7 @@ impl Kitchen {
             .app_data(services.preferences.clone())
             .app_data(services.reviews.clone())
             .wrap(middleware::from_fn(front))
+            .wrap(cors(&self.origins))
             .configure(configure)
     }
 }

@@ -20,7 +20,8 @@ use crate::actors::error::Error;
 use crate::counters;
 use crate::domain::refusal::Refusal;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of a request, by its client or by the hub.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost middleware.
 pub async fn front(
