@@ -13,10 +13,11 @@ use super::envelope::{Envelope, Pagination, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
 use super::instant::Instant;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::actors::error::Result;
 use crate::domain::booking::Step;
 use crate::domain::refusal::Refusal;
+use crate::models::booking_lists::ListFilter;
 use crate::models::bookings::{Booking, BookingEvent, BookingView, HoldView};
 use crate::services::auth;
 use crate::services::bookings::{Bookings, Wish};
@@ -87,7 +88,11 @@ pub async fn hold(bookings: web::Data<Bookings>, once: Once<NewHold>) -> ApiResu
 /// The caller's holds that stand, by their time.
 #[utoipa::path(get, path = "/v1/holds", tag = "bookings",
     responses((status = 200, body = Envelope<Vec<HoldView>>)), security(("bearer" = [])))]
-pub async fn holds(bookings: web::Data<Bookings>, caller: Caller) -> ApiResult<Reply> {
+pub async fn holds(
+    bookings: web::Data<Bookings>,
+    caller: Caller,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     let held = bookings.holds(&caller).await?;
     Reply::ok(held.iter().map(Booking::hold_view).collect::<Vec<_>>())
 }
@@ -200,6 +205,14 @@ pub async fn create(bookings: web::Data<Bookings>, once: Once<NewBooking>) -> Ap
     .await
 }
 
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Order {
+    Asc,
+    Desc,
+}
+
 /// Which bookings to list.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -209,6 +222,13 @@ pub struct BookingsQuery {
     status: Option<String>,
     /// Only of this series.
     series_id: Option<Uuid>,
+    /// Only sessions that begin at this instant or later.
+    from: Option<Instant>,
+    /// Only sessions that begin before this instant.
+    to: Option<Instant>,
+    /// `desc` (unless given): the latest session first; `asc`: the earliest.
+    #[param(inline)]
+    order: Option<Order>,
     /// From 1.
     page: Option<i64>,
     /// 1 to 100, 20 unless given.
@@ -217,7 +237,7 @@ pub struct BookingsQuery {
     cursor: Option<String>,
 }
 
-/// The caller's bookings on either side, latest session first; administrators see all.
+/// The caller's bookings on either side; administrators see all.
 #[utoipa::path(get, path = "/v1/bookings", tag = "bookings", params(BookingsQuery),
     responses((status = 200, body = Envelope<Vec<BookingView>>)), security(("bearer" = [])))]
 pub async fn list(
@@ -227,10 +247,16 @@ pub async fn list(
 ) -> ApiResult<Reply> {
     let page = PageQuery::new(query.page, query.limit).check()?;
     let part = cursor::part(query.cursor.as_deref(), query.page, page)?;
-    let limit = page.limit;
-    let (rows, total) = bookings.list(&caller, query.status, query.series_id, part, limit).await?;
-    let views: Vec<BookingView> = rows.iter().map(|b| b.view(caller.user_id)).collect();
-    let next = cursor::after(&rows, limit, |row| (row.scheduled_at, row.id));
+    let filter = ListFilter {
+        of_user: None,
+        status: query.status,
+        series_id: query.series_id,
+        from: query.from.map(|instant| instant.0),
+        to: query.to.map(|instant| instant.0),
+        ascending: query.order == Some(Order::Asc),
+    };
+    let (views, total) = bookings.list(&caller, filter, part, page.limit).await?;
+    let next = cursor::after(&views, page.limit, |view| (view.scheduled_at, view.id));
     Reply::part(views, Pagination::part(page, total, next))
 }
 
@@ -242,8 +268,11 @@ pub async fn show(
     bookings: web::Data<Bookings>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
-    reply(&bookings.find(&caller, *id).await?, &caller)
+    let view = bookings.view(&caller, *id).await?;
+    let version = view.version;
+    Ok(Reply::ok(view)?.versioned(version))
 }
 
 /// The audit trail of a booking: who did what, when and why.
@@ -254,6 +283,7 @@ pub async fn events(
     bookings: web::Data<Bookings>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     Reply::ok(bookings.events(&caller, *id).await?)
 }

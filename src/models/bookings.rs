@@ -3,13 +3,12 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
-use jiff_diesel::ToDiesel;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::Conn;
 use super::schema::{booking_events, bookings, practitioners, services};
-use super::{Conn, Part};
 use crate::domain::cancellation::share;
 
 /// A row of `bookings` with the user of its practice and the name of its service.
@@ -84,7 +83,7 @@ pub struct Booking {
 pub(super) type RowTypes = diesel::dsl::SqlTypeOf<columns>;
 
 #[diesel::dsl::auto_type]
-fn columns() -> _ {
+pub(super) fn columns() -> _ {
     (
         bookings::id,
         bookings::seeker_id,
@@ -129,20 +128,46 @@ pub struct Amount {
     pub currency: String,
 }
 
+/// The states of bookings, for the API description.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BookingStatus {
+    Pending,
+    Confirmed,
+    Declined,
+    Expired,
+    InSession,
+    Completed,
+    NoShow,
+    Cancelled,
+    Rescheduled,
+}
+
+/// The name of a seeker.
+#[derive(Debug, Clone, PartialEq, Queryable, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SeekerView {
+    pub first_name: String,
+    pub last_name: String,
+}
+
 /// A booking as either side sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BookingView {
     pub id: Uuid,
     pub seeker_id: Uuid,
+    /// Who booked, where a booking or a list of them is read by the practitioner or an administrator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeker: Option<SeekerView>,
     pub practitioner_id: Uuid,
     pub service_id: Uuid,
     pub service_name: String,
     pub scheduled_at: Timestamp,
     pub ends_at: Timestamp,
     pub duration_minutes: i32,
-    /// `pending`, `confirmed`, `declined`, `expired`, `in_session`, `completed`, `no_show`,
-    /// `cancelled`.
+    /// A booking that was moved is `rescheduled`, and another one has taken its place.
+    #[schema(value_type = BookingStatus)]
     pub status: String,
     /// How many come.
     pub seats: i32,
@@ -208,6 +233,7 @@ impl Booking {
         BookingView {
             id: self.id,
             seeker_id: self.seeker_id,
+            seeker: None,
             practitioner_id: self.practitioner_id,
             service_id: self.service_id,
             service_name: self.service_name.clone(),
@@ -288,59 +314,6 @@ pub async fn is_taken(conn: &mut Conn, row: &Booking) -> QueryResult<bool> {
     .get_result(conn)
     .await?;
     Ok(answer.taken)
-}
-
-/// Whose bookings to list, and which.
-#[derive(Debug, Clone)]
-pub struct ListFilter {
-    /// Bookings this user made or that are with this user's practice; all of them when `None`.
-    pub of_user: Option<Uuid>,
-    /// Only in this state.
-    pub status: Option<String>,
-    /// Only of this series.
-    pub series_id: Option<Uuid>,
-}
-
-/// At most `limit` bookings (never holds), latest session first; and how many there are in all,
-/// unless the part says where the one before it ended.
-pub async fn list(
-    conn: &mut Conn,
-    filter: &ListFilter,
-    limit: i64,
-    part: Part,
-) -> QueryResult<(Vec<Booking>, Option<i64>)> {
-    let query = || {
-        let mut query = bookings::table
-            .inner_join(practitioners::table)
-            .inner_join(services::table)
-            .filter(bookings::status.ne_all(["held", "released", "lapsed"]))
-            .into_boxed();
-        if let Some(user) = filter.of_user {
-            query = query.filter(bookings::seeker_id.eq(user).or(practitioners::user_id.eq(user)));
-        }
-        if let Some(status) = &filter.status {
-            query = query.filter(bookings::status.eq(status.clone()));
-        }
-        if let Some(series) = filter.series_id {
-            query = query.filter(bookings::series_id.eq(series));
-        }
-        query
-    };
-    let (total, page) = match part {
-        Part::Offset(n) => (Some(query().count().get_result(conn).await?), query().offset(n)),
-        Part::After(at, id) => {
-            let at = at.to_diesel();
-            let same = bookings::scheduled_at.eq(at).and(bookings::id.lt(id));
-            (None, query().filter(bookings::scheduled_at.lt(at).or(same)))
-        }
-    };
-    let rows = page
-        .select(columns())
-        .order((bookings::scheduled_at.desc(), bookings::id.desc()))
-        .limit(limit)
-        .load(conn)
-        .await?;
-    Ok((rows, total))
 }
 
 /// The holds of `seeker_id` that stand by the database's clock, by their time. A seeker has few.

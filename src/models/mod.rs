@@ -4,6 +4,7 @@
 pub mod attachments;
 pub mod audit;
 pub mod booking_lines;
+pub mod booking_lists;
 pub mod booking_trail;
 pub mod bookings;
 pub mod calendar_commit;

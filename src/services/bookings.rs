@@ -1,5 +1,6 @@
 //! Holds and bookings.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,11 +12,11 @@ use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, Role, allows};
 use crate::domain::booking::{Status, Step};
 use crate::domain::refusal::{Problems, Refusal};
-use crate::models::Part;
-use crate::models::bookings::{self, Booking, BookingEvent, ListFilter};
+use crate::models::booking_lists::{self as lists, ListFilter};
+use crate::models::bookings::{self, Booking, BookingEvent, BookingView};
 use crate::models::calendar_commit::{Command, Outcome};
 use crate::models::pool::Pool;
-use crate::models::{booking_trail, user_blocks};
+use crate::models::{Conn, Part, booking_trail, user_blocks};
 
 /// What is to be held or booked.
 #[derive(Debug, Clone)]
@@ -276,26 +277,34 @@ impl Bookings {
         Ok(row.ok_or(Refusal::NotFound("booking"))?)
     }
 
-    /// Bookings of the caller, latest session first, and how many there are unless `part` says
-    /// where the part before it ended.
+    /// Bookings of the caller that `filter` lets through (whose they are is not its to say), and how
+    /// many there are unless `part` says where the part before it ended.
     pub async fn list(
         &self,
         caller: &Caller,
-        status: Option<String>,
-        series_id: Option<Uuid>,
+        filter: ListFilter,
         part: Part,
         limit: i64,
-    ) -> Result<(Vec<Booking>, Option<i64>)> {
-        if let Some(word) = &status
+    ) -> Result<(Vec<BookingView>, Option<i64>)> {
+        if let Some(word) = &filter.status
             && Status::parse(word).is_none()
         {
             return Err(Refusal::field("status", "must be a status of bookings").into());
         }
         let everybodys = caller.role == Role::Admin;
         let of_user = (!everybodys).then_some(caller.user_id);
+        let filter = ListFilter { of_user, ..filter };
         let mut conn = self.pool.get().await?;
-        let filter = ListFilter { of_user, status, series_id };
-        Ok(bookings::list(&mut conn, &filter, limit, part).await?)
+        let (rows, total) = lists::list(&mut conn, &filter, limit, part).await?;
+        Ok((named(&mut conn, caller, &rows).await?, total))
+    }
+
+    /// A booking that the caller may see, with the name of who booked unless that is the caller.
+    pub async fn view(&self, caller: &Caller, id: Uuid) -> Result<BookingView> {
+        let row = self.find(caller, id).await?;
+        let mut conn = self.pool.get().await?;
+        let view = named(&mut conn, caller, &[row]).await?.pop();
+        Ok(view.ok_or(Refusal::NotFound("booking"))?)
     }
 
     /// The audit trail of a booking that the caller may see.
@@ -309,6 +318,17 @@ impl Bookings {
         let mut conn = self.pool.get().await?;
         Ok(bookings::find(&mut conn, id).await?)
     }
+}
+
+/// The caller's views of `rows`. Seekers' own bookings name nobody, and cost no question.
+async fn named(conn: &mut Conn, caller: &Caller, rows: &[Booking]) -> Result<Vec<BookingView>> {
+    let others = rows.iter().any(|row| row.seeker_id != caller.user_id);
+    let names = if others { lists::seekers(conn, rows).await? } else { HashMap::new() };
+    let view = |row: &Booking| {
+        let theirs = names.get(&row.seeker_id).filter(|_| row.seeker_id != caller.user_id);
+        BookingView { seeker: theirs.cloned(), ..row.view(caller.user_id) }
+    };
+    Ok(rows.iter().map(view).collect())
 }
 
 fn may_book(caller: &Caller) -> Result<()> {
