@@ -18,7 +18,7 @@ use super::conversations::MemberView;
 use super::cursor;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::actors::error::{Error, Result};
 use crate::models::conversations::Loaded;
 use crate::models::message_archive::Hit;
@@ -124,6 +124,7 @@ pub async fn export(
     archive: web::Data<Archive>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<HttpResponse> {
     let id = id.into_inner();
     let loaded = archive.begin_export(&caller, id).await?;

@@ -11,6 +11,7 @@ use super::body::{Body, Nothing};
 use super::caller::{Caller, origin};
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::NoQuery;
 use super::users::UserView;
 use crate::services::auth::{Auth, Issued, Registration};
 
@@ -148,7 +149,7 @@ pub struct SessionView {
 /// The caller's open sessions.
 #[utoipa::path(get, path = "/v1/auth/sessions", tag = "auth",
     responses((status = 200, body = Envelope<Vec<SessionView>>)), security(("bearer" = [])))]
-pub async fn sessions(auth: web::Data<Auth>, caller: Caller) -> ApiResult<Reply> {
+pub async fn sessions(auth: web::Data<Auth>, caller: Caller, NoQuery: NoQuery) -> ApiResult<Reply> {
     let sessions = auth.sessions(&caller).await?.into_iter();
     let view: Vec<SessionView> = sessions
         .map(|s| SessionView {

@@ -11,7 +11,7 @@ use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
 use super::instant::Instant;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::actors::error::Error;
 use crate::domain::refusal::Refusal;
 use crate::domain::repeat::Repeat;
@@ -64,6 +64,7 @@ pub async fn list(
     practices: web::Data<Practices>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     let blocks = practices.blocks(&caller, *id).await?;
     Reply::ok(blocks.into_iter().map(BlockView::from).collect::<Vec<_>>())

@@ -13,7 +13,7 @@ use super::cursor;
 use super::envelope::{Envelope, Pagination, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::actors::conversation_receipts::Receipt;
 use crate::actors::error::Result;
 use crate::domain::refusal::{Problems, Refusal};
@@ -202,7 +202,12 @@ pub async fn create(chat: web::Data<Chat>, once: Once<NewConversation>) -> ApiRe
 #[utoipa::path(get, path = "/v1/conversations/{id}", tag = "chat",
     params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<ConversationView>)),
     security(("bearer" = [])))]
-pub async fn show(chat: web::Data<Chat>, caller: Caller, id: web::Path<Uuid>) -> ApiResult<Reply> {
+pub async fn show(
+    chat: web::Data<Chat>,
+    caller: Caller,
+    id: web::Path<Uuid>,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     Reply::ok(ConversationView::of(*id, chat.find(&caller, *id).await?, caller.user_id))
 }
 
@@ -331,10 +336,19 @@ pub struct ReadBody {
     seq: i64,
 }
 
+/// How far the caller has read.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadView {
+    read_seq: i64,
+    /// What is left.
+    unread: i64,
+}
+
 /// Marks a conversation as read up to a message; the watermark only moves forward.
 #[utoipa::path(post, path = "/v1/conversations/{id}/read", tag = "chat",
     params(("id" = Uuid, Path)), request_body = ReadBody,
-    responses((status = 200)), security(("bearer" = [])))]
+    responses((status = 200, body = Envelope<ReadView>)), security(("bearer" = [])))]
 pub async fn read(
     chat: web::Data<Chat>,
     caller: Caller,
@@ -342,5 +356,5 @@ pub async fn read(
     Body(body): Body<ReadBody>,
 ) -> ApiResult<Reply> {
     let marked = chat.acknowledge(&caller, *id, body.seq, Receipt::Read).await?;
-    Reply::ok(serde_json::json!({ "readSeq": marked.marks.read, "unread": marked.unread }))
+    Reply::ok(ReadView { read_seq: marked.marks.read, unread: marked.unread })
 }

@@ -10,6 +10,7 @@ use super::caller::Caller;
 use super::conversations::{ConversationView, MemberView};
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::NoQuery;
 use crate::services::chat::Chat;
 
 /// What a group is called.
@@ -42,6 +43,7 @@ pub async fn members(
     chat: web::Data<Chat>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     let members = chat.find(&caller, *id).await?.members;
     let view = |m| MemberView::of(m, caller.user_id);
@@ -56,7 +58,8 @@ pub struct AddBody {
     user_ids: Vec<Uuid>,
 }
 
-/// Takes users into a group, by its admins. They see what was said before; none of it is unread.
+/// Takes users into a group, by its admins. They read the whole history, from the first message on;
+/// none of it is unread.
 #[utoipa::path(post, path = "/v1/conversations/{id}/members", tag = "chat",
     params(("id" = Uuid, Path)), request_body = AddBody,
     responses((status = 200, body = Envelope<ConversationView>)), security(("bearer" = [])))]
@@ -119,7 +122,7 @@ pub struct ChatSettings {
 /// The caller's settings of conversations.
 #[utoipa::path(get, path = "/v1/users/chat-settings", tag = "chat",
     responses((status = 200, body = Envelope<ChatSettings>)), security(("bearer" = [])))]
-pub async fn settings(chat: web::Data<Chat>, caller: Caller) -> ApiResult<Reply> {
+pub async fn settings(chat: web::Data<Chat>, caller: Caller, NoQuery: NoQuery) -> ApiResult<Reply> {
     Reply::ok(ChatSettings { read_receipts: chat.read_receipts(&caller).await? })
 }
 

@@ -12,7 +12,7 @@ use super::body::{Body, Nothing};
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::domain::refusal::Refusal;
 use crate::services::invites::Invites;
 
@@ -25,6 +25,7 @@ pub async fn invite(
     invites: web::Data<Invites>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<HttpResponse> {
     let invite = invites.invite(&caller, *id).await?;
     Ok(HttpResponse::Ok()

@@ -13,7 +13,7 @@ use super::cursor;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::domain::refusal::Refusal;
 use crate::models::notifications::{Notification, Which};
 use crate::services::inbox::{Inbox, Registration};
@@ -109,23 +109,37 @@ impl WhichBody {
     }
 }
 
+/// How many notifications of the caller are unread.
+#[derive(Serialize, ToSchema)]
+pub struct UnreadView {
+    unread: i64,
+}
+
 /// Marks notifications as read; their pushes are cancelled.
 #[utoipa::path(post, path = "/v1/notifications/read", tag = "notifications",
-    request_body = WhichBody, responses((status = 200)), security(("bearer" = [])))]
+    request_body = WhichBody, responses((status = 200, body = Envelope<UnreadView>)), security(("bearer" = [])))]
 pub async fn read(
     inbox: web::Data<Inbox>,
     caller: Caller,
     Body(body): Body<WhichBody>,
 ) -> ApiResult<Reply> {
     let unread = inbox.read(&caller, body.which()?).await?;
-    Reply::ok(json!({ "unread": unread }))
+    Reply::ok(UnreadView { unread })
+}
+
+/// The hub's public key.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VapidKeyView {
+    /// Base64url.
+    public_key: String,
 }
 
 /// The key that browsers subscribe with (`applicationServerKey`, RFC 8292).
 #[utoipa::path(get, path = "/v1/notifications/vapid-public-key", tag = "notifications",
-    responses((status = 200)))]
-pub async fn vapid_public_key(inbox: web::Data<Inbox>) -> ApiResult<Reply> {
-    Reply::ok(json!({ "publicKey": inbox.vapid_public_key()? }))
+    responses((status = 200, body = Envelope<VapidKeyView>)))]
+pub async fn vapid_public_key(inbox: web::Data<Inbox>, NoQuery: NoQuery) -> ApiResult<Reply> {
+    Reply::ok(VapidKeyView { public_key: inbox.vapid_public_key()?.to_owned() })
 }
 
 /// A device that wants pushes: a browser's subscription or an FCM registration.
@@ -166,9 +180,15 @@ pub struct FcmBody {
     token: String,
 }
 
+/// What was registered.
+#[derive(Serialize, ToSchema)]
+pub struct RegisteredView {
+    id: Uuid,
+}
+
 /// Registers a device; at most 20 are kept, the oldest makes room.
 #[utoipa::path(post, path = "/v1/notifications/devices", tag = "notifications",
-    request_body = NewDevice, responses((status = 201)), security(("bearer" = [])))]
+    request_body = NewDevice, responses((status = 201, body = Envelope<RegisteredView>)), security(("bearer" = [])))]
 pub async fn register(inbox: web::Data<Inbox>, once: Once<NewDevice>) -> ApiResult<Reply> {
     once.run(|caller, new| async move {
         let device = match (new.web_push, new.fcm) {
@@ -180,7 +200,7 @@ pub async fn register(inbox: web::Data<Inbox>, once: Once<NewDevice>) -> ApiResu
             (None, Some(f)) => Registration::Fcm { token: f.token },
             _ => return Err(Refusal::field("webPush", "either this or fcm must be given").into()),
         };
-        Reply::created(json!({ "id": inbox.register(&caller, device, new.label).await? }))
+        Reply::created(RegisteredView { id: inbox.register(&caller, device, new.label).await? })
     })
     .await
 }
@@ -199,7 +219,11 @@ pub struct DeviceView {
 /// The caller's devices, newest first.
 #[utoipa::path(get, path = "/v1/notifications/devices", tag = "notifications",
     responses((status = 200, body = Envelope<Vec<DeviceView>>)), security(("bearer" = [])))]
-pub async fn devices(inbox: web::Data<Inbox>, caller: Caller) -> ApiResult<Reply> {
+pub async fn devices(
+    inbox: web::Data<Inbox>,
+    caller: Caller,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     let rows = inbox.devices(&caller).await?.into_iter();
     let views: Vec<DeviceView> = rows
         .map(|d| DeviceView { id: d.id, kind: d.kind, label: d.label, created_at: d.created_at })

@@ -8,7 +8,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
+use super::body::JSON;
 use super::error;
+use super::openapi_forms::{self as forms, FAILURE};
 use super::{
     archive, attachments, auth, blocks, bookings, calendars, catalogue, conversations,
     external_calendars, groups, holidays, invites, messages, next_available, notifications,
@@ -99,6 +101,7 @@ impl Modify for Common {
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.schemas.insert(FAILURE.to_owned(), forms::failure().into());
         for (path, item) in &mut document.paths.paths {
             let operations = [
                 ("get", &mut item.get),
@@ -115,9 +118,31 @@ impl Modify for Common {
     }
 }
 
+/// Where files go and come from: they are of more types than an annotation can list.
+fn describe_files(method: &str, path: &str, operation: &mut Operation) {
+    if (method, path) == ("post", "/v1/conversations/{id}/attachments")
+        && let Some(RefOr::T(body)) = &mut operation.request_body
+    {
+        body.content = forms::file_types().map(|kind| (kind.to_owned(), forms::file())).collect();
+    }
+    if let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("200") {
+        match path {
+            "/v1/attachments/{id}" => {
+                let all = forms::file_types().map(|kind| (kind.to_owned(), forms::file()));
+                answer.content = all.collect();
+            }
+            "/v1/attachments/{id}/thumbnail" => {
+                answer.content.insert("image/jpeg".to_owned(), forms::file());
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Adds to an operation what its annotations leave out.
 fn complete(method: &str, path: &str, operation: &mut Operation) {
     operation.operation_id = Some(operation_id(method, path));
+    describe_files(method, path, operation);
     if method == "post" && ONCE.contains(&path) {
         let what = "Makes it safe to repeat: the same key within 24 h is answered as the first \
                     time, and nothing is done again. 1 to 100 visible characters.";
@@ -136,8 +161,15 @@ fn complete(method: &str, path: &str, operation: &mut Operation) {
             let reason = status.and_then(|status| status.canonical_reason());
             response.description = reason.unwrap_or("An answer").to_owned();
         }
+        if let RefOr::T(response) = response
+            && response.content.is_empty()
+            && status.starts_with('2')
+        {
+            response.content.insert(JSON.to_owned(), forms::nothing());
+        }
     }
-    let errors = ResponseBuilder::new().description(error_table()).build();
+    let errors = ResponseBuilder::new().description(error_table());
+    let errors = errors.content(JSON, forms::failed()).build();
     let responses = &mut operation.responses.responses;
     responses.entry("default".to_owned()).or_insert(RefOr::T(errors));
 }

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::envelope::Reply;
+use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::openapi;
 use crate::actors::error::Error;
@@ -58,10 +59,25 @@ impl Readiness {
     }
 }
 
+/// That the process is there.
+#[derive(Serialize, ToSchema)]
+pub struct AliveView {
+    status: &'static str,
+}
+
+/// That the hub can serve.
+#[derive(Serialize, ToSchema)]
+pub struct ReadyView {
+    status: &'static str,
+    /// `none`, `connected` or `lost`.
+    bus: &'static str,
+}
+
 /// The process is alive.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200)))]
+#[utoipa::path(get, path = "/healthz", tag = "operations",
+    responses((status = 200, body = Envelope<AliveView>)))]
 pub async fn healthz() -> ApiResult<Reply> {
-    Reply::ok(json!({ "status": "alive" }))
+    Reply::ok(AliveView { status: "alive" })
 }
 
 /// Whether the hub can serve.
@@ -70,12 +86,13 @@ pub async fn healthz() -> ApiResult<Reply> {
 /// details name which of `starting`, `stopping`, `database`, `migrations`. A lost Redis (`bus`:
 /// `lost`) does not make a node unready: it goes on alone and heals from PostgreSQL, and since all
 /// nodes lose it together, a balancer would be left with none.
-#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200)))]
+#[utoipa::path(get, path = "/readyz", tag = "operations",
+    responses((status = 200, body = Envelope<ReadyView>)))]
 pub async fn readyz(pool: web::Data<Pool>, ready: web::Data<Readiness>) -> ApiResult<Reply> {
     ready.admit()?;
     let missing = match tokio::time::timeout(PATIENCE, missing_migrations(&pool)).await {
         Ok(Ok(0)) => {
-            return Reply::ok(json!({ "status": "ready", "bus": ready.bus.state() }));
+            return Reply::ok(ReadyView { status: "ready", bus: ready.bus.state() });
         }
         Ok(Ok(_)) => "migrations",
         Ok(Err(e)) => {
@@ -93,7 +110,8 @@ async fn missing_migrations(pool: &Pool) -> Result<usize, Error> {
 }
 
 /// The description of the API (OpenAPI 3.1).
-#[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "operations",
+    responses((status = 200, body = Object)))]
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok().json(openapi::document())
 }

@@ -17,7 +17,7 @@ use super::idempotency::Once;
 use super::offer_rules::{
     DurationForm, HorizonForm, duration_forms, durations, horizon, short_form,
 };
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::domain::cancellation::{Policy, Tier};
 use crate::domain::refusal::Refusal;
 use crate::domain::schedule::Schedule;
@@ -121,7 +121,11 @@ pub async fn list(
 /// One practice.
 #[utoipa::path(get, path = "/v1/practitioners/{id}", tag = "practitioners",
     params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<PracticeView>)))]
-pub async fn show(practices: web::Data<Practices>, id: web::Path<Uuid>) -> ApiResult<Reply> {
+pub async fn show(
+    practices: web::Data<Practices>,
+    id: web::Path<Uuid>,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     let practice = practices.find(*id).await?;
     let version = practice.version;
     Ok(Reply::ok(PracticeView::from(practice))?.versioned(version))
@@ -266,7 +270,11 @@ fn offer_view((offer, name): (Offer, String)) -> OfferView {
 /// What a practice offers.
 #[utoipa::path(get, path = "/v1/practitioners/{id}/services", tag = "practitioners",
     params(("id" = Uuid, Path)), responses((status = 200, body = Envelope<Vec<OfferView>>)))]
-pub async fn offers(practices: web::Data<Practices>, id: web::Path<Uuid>) -> ApiResult<Reply> {
+pub async fn offers(
+    practices: web::Data<Practices>,
+    id: web::Path<Uuid>,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     let offers = practices.offers(*id).await?;
     Reply::ok(offers.into_iter().map(offer_view).collect::<Vec<_>>())
 }

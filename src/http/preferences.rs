@@ -8,6 +8,7 @@ use super::body::{Body, also_null};
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::NoQuery;
 use crate::domain::notify::Preferences;
 use crate::domain::quiet::QuietText;
 use crate::services::preferences::{NotificationPreferences, PreferenceChange};
@@ -128,6 +129,7 @@ impl From<PreferencesBody> for PreferenceChange {
 pub async fn show(
     preferences: web::Data<NotificationPreferences>,
     caller: Caller,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     Reply::ok(PreferencesView::from(preferences.find(&caller).await?))
 }

@@ -23,6 +23,19 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
+/// The query of what takes no parameters: one that is there is a mistake, and not overlooked.
+pub struct NoQuery;
+
+impl FromRequest for NoQuery {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let read = parse::<super::body::Nothing>(req.query_string());
+        ready(read.map(|_| Self).map_err(ApiError::from))
+    }
+}
+
 /// Reads `text`, the part of a URL after the question mark.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
     let pairs = form_urlencoded::parse(text.as_bytes());

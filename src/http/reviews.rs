@@ -181,7 +181,7 @@ pub struct ReviewsQuery {
 /// All reviews of a practice in numbers.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct SummaryView {
+pub struct ReviewSummaryView {
     /// To two places, 0 when there are none.
     average: f64,
     count: i32,
@@ -193,7 +193,7 @@ pub struct SummaryView {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReviewsView {
-    summary: SummaryView,
+    summary: ReviewSummaryView,
     reviews: Vec<ReviewView>,
     /// Leads to what comes after; null at the end.
     next_cursor: Option<String>,
@@ -213,7 +213,8 @@ pub async fn list(
     let (practice, rows, counted) = reviews.of_practice(*id, part, page.limit).await?;
     let mut stars: BTreeMap<i32, i64> = (1..=5).map(|n| (n, 0)).collect();
     stars.extend(counted);
-    let summary = SummaryView { average: practice.rating, count: practice.review_count, stars };
+    let summary =
+        ReviewSummaryView { average: practice.rating, count: practice.review_count, stars };
     let view = ReviewsView {
         summary,
         next_cursor: cursor::after(&rows, page.limit, |r| (r.created_at, r.id)),

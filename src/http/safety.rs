@@ -14,7 +14,7 @@ use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
 use super::instant::Instant;
-use super::query::Query;
+use super::query::{NoQuery, Query};
 use crate::domain::refusal::Refusal;
 use crate::models::reports::Report;
 use crate::models::user_blocks::Blocked;
@@ -106,6 +106,7 @@ pub async fn muted(
     safety: web::Data<Safety>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     Reply::ok(MuteView { muted_until: safety.muted(&caller, *id).await? })
 }
@@ -231,6 +232,7 @@ pub async fn show_report(
     safety: web::Data<Safety>,
     caller: Caller,
     id: web::Path<Uuid>,
+    NoQuery: NoQuery,
 ) -> ApiResult<Reply> {
     let (report, evidence) = safety.find_report(&caller, *id).await?;
     Reply::ok(EvidenceView { report, evidence })

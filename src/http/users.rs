@@ -11,6 +11,9 @@ use super::body::{Body, also_null};
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
+use super::query::NoQuery;
+use crate::domain::refusal::Refusal;
+use crate::domain::schedule::parse_date;
 use crate::models::users::User;
 use crate::services::users::{ProfileUpdate, Users};
 
@@ -53,7 +56,11 @@ impl From<User> for UserView {
 /// The caller's account.
 #[utoipa::path(get, path = "/v1/users/profile", tag = "users",
     responses((status = 200, body = Envelope<UserView>)), security(("bearer" = [])))]
-pub async fn profile(users: web::Data<Users>, caller: Caller) -> ApiResult<Reply> {
+pub async fn profile(
+    users: web::Data<Users>,
+    caller: Caller,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     Reply::ok(UserView::from(users.profile(caller.user_id).await?))
 }
 
@@ -72,7 +79,7 @@ pub struct UpdateProfile {
     gender: Option<Option<String>>,
     #[serde(default, deserialize_with = "also_null")]
     #[schema(value_type = Option<Date>)]
-    date_of_birth: Option<Option<Date>>,
+    date_of_birth: Option<Option<String>>,
 }
 
 /// Changes the caller's account.
@@ -83,12 +90,16 @@ pub async fn update_profile(
     caller: Caller,
     Body(update): Body<UpdateProfile>,
 ) -> ApiResult<Reply> {
+    let problem = "must be a date such as 1990-01-31";
+    let date =
+        |text: String| parse_date(&text).ok_or_else(|| Refusal::field("dateOfBirth", problem));
+    let date_of_birth = update.date_of_birth.map(|text| text.map(date).transpose()).transpose()?;
     let update = ProfileUpdate {
         first_name: update.first_name,
         last_name: update.last_name,
         phone: update.phone,
         gender: update.gender,
-        date_of_birth: update.date_of_birth,
+        date_of_birth,
     };
     Reply::ok(UserView::from(users.update(caller.user_id, update).await?))
 }

@@ -11,6 +11,7 @@ use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::idempotency::Once;
 use super::instant::Instant;
+use super::query::NoQuery;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
 use crate::models::waitlist::Entry;
@@ -77,7 +78,11 @@ pub async fn join(waitlist: web::Data<Waitlist>, once: Once<NewEntry>) -> ApiRes
 /// What the caller waits for, and what came of it, until the time is over.
 #[utoipa::path(get, path = "/v1/waitlist", tag = "bookings",
     responses((status = 200, body = Envelope<Vec<EntryView>>)), security(("bearer" = [])))]
-pub async fn list(waitlist: web::Data<Waitlist>, caller: Caller) -> ApiResult<Reply> {
+pub async fn list(
+    waitlist: web::Data<Waitlist>,
+    caller: Caller,
+    NoQuery: NoQuery,
+) -> ApiResult<Reply> {
     let entries = waitlist.list(&caller).await?;
     Reply::ok(entries.into_iter().map(EntryView::from).collect::<Vec<_>>())
 }

@@ -1,6 +1,7 @@
 //! What a request gets wrong is named as the client wrote it: parameters of queries and paths,
 //! instants, fields of devices and of the socket's own ops.
 
+use hub::http::ROUTES;
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -36,6 +37,32 @@ async fn a_wrong_parameter_of_a_query_is_named() {
     }
     let block = format!("/v1/practitioners/{id}/blocks/{nobody}?series=maybe");
     person.delete(&hub, &block).await.names("series");
+    hub.stop().await;
+}
+
+/// Also where no parameter is known at all: `?limit=` that does nothing would be missed by nobody but
+/// its user.
+#[tokio::test]
+async fn what_no_route_knows_is_no_parameter_of_any() {
+    let hub = TestHub::start().await;
+    let person = hub.admin().await;
+    // Probes and browsers may add what they like; sockets are asked for by their own libraries.
+    let free = ["/healthz", "/readyz", "/openapi.json", "/v1/ws"];
+    for (_, path) in ROUTES.iter().filter(|(method, path)| *method == "get" && !free.contains(path))
+    {
+        let parts = path.split('/').map(|part| match part.starts_with('{') {
+            true => Uuid::now_v7().to_string(),
+            false => part.to_owned(),
+        });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let answer = person.get(&hub, &format!("{path}?nonsense=1")).await;
+        assert_eq!(answer.status, 422, "{path}: {:#}", answer.body);
+        answer.refused(422, "validation_failed");
+    }
+    for path in ["/v1/holds?limit=5", "/v1/auth/sessions?page=2"] {
+        let field = path.split(['?', '=']).nth(1).unwrap();
+        person.get(&hub, path).await.names(field);
+    }
     hub.stop().await;
 }
 

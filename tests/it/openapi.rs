@@ -1,8 +1,10 @@
 //! The API's description against what is served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use hub::domain::attachment::FileType;
+use hub::domain::booking::Status;
 use hub::http::{ROUTES, openapi};
 use serde_json::{Value, json};
 
@@ -119,6 +121,87 @@ fn the_description_is_valid() {
             assert!(!body["content"].as_object().unwrap().is_empty(), "{what}");
         }
     }
+}
+
+/// Schemas go by the names of their types: of two with one name only one would be described.
+#[test]
+fn no_two_schemas_have_one_name() {
+    let mut seen = BTreeMap::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for part in source.split("#[derive(").skip(1) {
+                let (derived, rest) = part.split_once(")]").unwrap();
+                if !derived.contains("ToSchema") {
+                    continue;
+                }
+                let named = rest.split(['\n', '{', '(', ';', ':', '<']).find_map(|line| {
+                    let line = line.trim().trim_start_matches("pub ");
+                    line.strip_prefix("struct ").or_else(|| line.strip_prefix("enum "))
+                });
+                let name = named.unwrap().trim().to_owned();
+                let other = seen.insert(name.clone(), path.clone());
+                assert_eq!(other, None, "there is another {name} in {}", path.display());
+            }
+        }
+    }
+    assert!(seen.len() > 80, "{}", seen.len());
+}
+
+/// What an answer is read by: the data and, when there are none, why.
+#[test]
+fn every_answer_has_a_schema() {
+    let document = document();
+    for (method, path, operation) in operations(&document) {
+        let what = format!("{method} {path}");
+        let responses = operation["responses"].as_object().unwrap();
+        for (status, response) in responses {
+            // Switching protocols, and what is there already, have no body; no socket is opened
+            // for other reasons than the default tells.
+            if status.starts_with('2') || status == "default" {
+                let content = response["content"].as_object();
+                let content = content.unwrap_or_else(|| panic!("{what} {status}: {response}"));
+                let described = content.values().all(|kind| kind["schema"].is_object());
+                assert!(described && !content.is_empty(), "{what} {status}: {response}");
+            }
+        }
+        let failed = &responses["default"]["content"]["application/json"]["schema"];
+        assert_eq!(failed["$ref"], "#/components/schemas/Failure", "{what}");
+    }
+    let schemas = &document["components"]["schemas"];
+    let codes = &schemas["Failure"]["properties"]["error"]["properties"]["code"]["enum"];
+    assert!(codes.as_array().unwrap().contains(&json!("too_many_holds")), "{codes}");
+}
+
+#[test]
+fn the_states_of_bookings_are_described() {
+    let document = document();
+    let described = &document["components"]["schemas"]["BookingStatus"]["enum"];
+    let described: BTreeSet<&str> =
+        described.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let of_holds = ["held", "released", "lapsed"];
+    let all = Status::ALL.into_iter().map(Status::as_str);
+    assert_eq!(described, all.filter(|word| !of_holds.contains(word)).collect());
+}
+
+#[test]
+fn files_are_described_by_their_types() {
+    let document = document();
+    let upload = &document["paths"]["/v1/conversations/{id}/attachments"]["post"];
+    let content = upload["requestBody"]["content"].as_object().unwrap();
+    assert_eq!(content.len(), FileType::ALL.len());
+    for kind in FileType::ALL {
+        let schema = &content[kind.media_type()]["schema"];
+        assert_eq!(schema, &json!({ "type": "string", "format": "binary" }));
+    }
+    let thumbnail = &document["paths"]["/v1/attachments/{id}/thumbnail"]["get"]["responses"]["200"];
+    assert_eq!(thumbnail["content"]["image/jpeg"]["schema"]["format"], "binary");
 }
 
 fn takes_header(operation: &Value, name: &str) -> bool {
