@@ -26,6 +26,9 @@ pub struct Options {
     /// Sockets, each of a user of its own, whose memory is measured while they are idle.
     #[arg(long, value_delimiter = ',', default_value = "5000,10000")]
     idle: Vec<usize>,
+    /// Measure memory and nothing else.
+    #[arg(long)]
+    memory: bool,
     /// Sockets that watch one conversation.
     #[arg(long, default_value_t = 5_000)]
     watchers: usize,
@@ -89,6 +92,9 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
     let mut reached = true;
     for sockets in &options.idle {
         reached &= idle(&tools, *sockets, setup).await;
+    }
+    if options.memory {
+        return reached;
     }
     for (n, rate) in options.rates.iter().enumerate() {
         let good = fan_out(&tools, options, *rate, setup).await;

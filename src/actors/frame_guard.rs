@@ -4,7 +4,7 @@
 //! unauthenticated socket could make the server hold hundreds of megabytes. The guard ends the
 //! stream at the header (RFC 6455 section 5.2) and leaves its verdict for the session to act on.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -17,46 +17,6 @@ use super::protocol::Close;
 
 /// Why the stream ended, for the session to read.
 pub(super) type Verdict = Rc<Cell<Option<Close>>>;
-
-/// Chunks that are thrown away at a time.
-const CHUNKS: usize = 64;
-
-/// A payload that is read by one at a time: by the guard, and when that has given up by whoever
-/// throws away what still comes.
-pub(super) struct Guarded<S>(Rc<RefCell<S>>);
-
-impl<S> Clone for Guarded<S> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Guarded<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self(Rc::new(RefCell::new(inner)))
-    }
-
-    /// Throws some of it away; false at its end.
-    pub(super) fn poll_away(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        for read in 0..CHUNKS {
-            match Pin::new(&mut *self.0.borrow_mut()).poll_next(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(false),
-                Poll::Pending if read > 0 => return Poll::Ready(true),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(true)
-    }
-}
-
-impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Guarded<S> {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
-    }
-}
 
 /// The payload stream with its frame headers checked.
 pub(super) struct FrameGuard<S> {

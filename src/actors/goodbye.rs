@@ -5,16 +5,15 @@
 //! listened to until it has said goodbye, for a moment.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::error::PayloadError;
-use bytes::Bytes;
-use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::frame_guard::{Guarded, Verdict};
+use super::frame_guard::Verdict;
 use super::protocol::Close;
+use super::wire::Tap;
 
 /// How long a peer may take to answer the hub's close frame with its own.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -36,16 +35,16 @@ enum State {
 }
 
 /// Waits for the end of one connection.
-pub(super) struct Goodbye<S> {
-    payload: Guarded<S>,
+pub(super) struct Goodbye {
+    tap: Rc<Tap>,
     verdict: Verdict,
     state: State,
 }
 
-impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Goodbye<S> {
-    /// `payload` is what the peer sends, `verdict` says whether it is broken.
-    pub(super) fn new(payload: Guarded<S>, verdict: Verdict) -> Self {
-        Self { payload, verdict, state: State::New }
+impl Goodbye {
+    /// `tap` is the connection, `verdict` says whether what came was broken.
+    pub(super) fn new(tap: Rc<Tap>, verdict: Verdict) -> Self {
+        Self { tap, verdict, state: State::New }
     }
 
     /// Ready when the connection may end. `alone` when the socket's actor has ended: by the peer's
@@ -67,7 +66,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Goodbye<S> {
                 State::Listening(_) if alone => self.state = State::New,
                 State::Listening(end) => return end.as_mut().poll(cx),
                 State::Deaf { end, quiet } => {
-                    match self.payload.poll_away(cx) {
+                    match self.tap.poll_away(cx) {
                         Poll::Ready(true) => {
                             quiet.as_mut().reset(Instant::now() + QUIET);
                             // There may be more: others have their turn first.

@@ -224,8 +224,7 @@ impl Line {
         if state.flow == Flow::Ended { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Lets go of the connection, and tells the peer that nothing more comes: the dispatcher would
-    /// wait for it to say something first.
+    /// Lets go of the connection, and tells the peer that nothing more comes.
     pub(super) fn hang_up(&self) {
         let mut state = self.state.borrow_mut();
         state.flow = Flow::Ended;
@@ -252,7 +251,7 @@ impl State {
                     return;
                 }
                 Err(_) => {
-                    // The dispatcher hears of it, too, and ends.
+                    // The actor hears of it, too, when it reads, and ends.
                     self.flow = Flow::Ended;
                     return;
                 }

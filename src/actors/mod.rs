@@ -42,6 +42,7 @@ mod session_presence;
 pub mod socket_machine;
 mod subscriptions;
 pub mod switchboard;
+pub mod takeover;
 pub mod wire;
 
 /// The time, cut to what PostgreSQL keeps (microseconds), so that a stored instant reads back equal.

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use actix_web::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
 
@@ -14,44 +13,42 @@ use super::goodbye::Goodbye;
 use super::line::{Kind, Line};
 
 /// The body around the byte stream of a socket's actor.
-pub(super) struct Response<S, P> {
-    actor: Pin<Box<S>>,
-    /// The actor has stopped.
-    is_alone: bool,
+pub(super) struct Response<S> {
+    /// Until it has stopped.
+    actor: Option<Pin<Box<S>>>,
     line: Rc<Line>,
-    goodbye: Goodbye<P>,
+    goodbye: Goodbye,
 }
 
-impl<S, P> Response<S, P> {
-    pub(super) fn new(actor: S, line: Rc<Line>, goodbye: Goodbye<P>) -> Self {
-        Self { actor: Box::pin(actor), is_alone: false, line, goodbye }
+impl<S> Response<S> {
+    pub(super) fn new(actor: S, line: Rc<Line>, goodbye: Goodbye) -> Self {
+        Self { actor: Some(Box::pin(actor)), line, goodbye }
     }
 }
 
-impl<S, P, E> Stream for Response<S, P>
+impl<S, E> Stream for Response<S>
 where
     S: Stream<Item = Result<Bytes, E>>,
-    P: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
     type Item = Result<Bytes, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while !self.is_alone {
-            match self.actor.as_mut().poll_next(cx) {
+        while let Some(actor) = &mut self.actor {
+            match actor.as_mut().poll_next(cx) {
                 // Pings and pongs go the way of everything else, so that no frame cuts another.
                 Poll::Ready(Some(Ok(frames))) => self.line.push(frames, Kind::Kept),
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(Some(Err(e))),
-                Poll::Ready(None) => self.is_alone = true,
+                Poll::Ready(None) => self.actor = None,
                 Poll::Pending => break,
             }
         }
         ready!(self.line.poll_end(cx));
-        let alone = self.is_alone;
+        let alone = self.actor.is_none();
         self.goodbye.poll(cx, alone).map(|()| None)
     }
 }
 
-impl<S, P> Drop for Response<S, P> {
+impl<S> Drop for Response<S> {
     fn drop(&mut self) {
         self.line.hang_up();
     }

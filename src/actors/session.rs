@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::connections::{Connections, Seat};
 use super::error::{Error, Result};
-use super::frame_guard::{FrameGuard, Guarded, Verdict};
+use super::frame_guard::{FrameGuard, Verdict};
 use super::goodbye::Goodbye;
 use super::line::Line;
 use super::openings::Openings;
@@ -79,19 +79,18 @@ pub fn upgrade(
     payload: web::Payload,
 ) -> std::result::Result<HttpResponse, actix_web::Error> {
     let mut response = ws::handshake_with_protocols(req, &["klearkarma.v1"])?;
-    tap.share();
+    tap.bound_kernel();
     let outlet = world.board.borrow().outlet().clone();
     let id = NEXT_SOCKET.fetch_add(1, Ordering::Relaxed);
     let (rules, max) = (world.rules, world.rules.max_message);
     let socket = Rc::new(Socket {
         id,
-        line: Line::new(outlet, Some(tap)),
+        line: Line::new(outlet, Some(tap.clone())),
         machine: RefCell::new(Machine::new(id, uptime(), rules, identity.is_some())),
         channels: RefCell::new(HashSet::new()),
     });
     let verdict = Verdict::default();
-    let payload = Guarded::new(payload);
-    let guard = FrameGuard::new(payload.clone(), max, verdict.clone());
+    let guard = FrameGuard::new(payload, max, verdict.clone());
     let session = Session {
         world,
         socket: socket.clone(),
@@ -100,7 +99,7 @@ pub fn upgrade(
         seat: None,
     };
     let incoming = WebsocketContext::with_codec(session, guard, Codec::new().max_size(max));
-    let goodbye = Goodbye::new(payload, verdict);
+    let goodbye = Goodbye::new(tap, verdict);
     Ok(response.streaming(Response::new(incoming, socket.line.clone(), goodbye)))
 }
 

@@ -1,17 +1,16 @@
-//! The connection of a socket, written from two sides.
-//!
-//! The HTTP dispatcher reads from it and writes answers. Once it has written the answer to an
-//! upgrade, the socket's line writes frames straight into it, without waking the dispatcher for
-//! each. Both sides live on one thread; the tap knows whether the dispatcher still has bytes to
-//! write, and the line waits for that.
+//! A client's connection. The HTTP dispatcher has it as a [`Wire`] until a request asks for a
+//! WebSocket; from then on the [`Tap`] is all there is: whoever answers that request writes the
+//! answer through it, reads the peer's frames from it, and the socket's line writes frames into it.
+//! All of them live on one thread.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,9 +19,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 /// megabytes for a peer that does not read, and such a peer is noticed late.
 const KERNEL_BUFFER: usize = 64 * 1024;
 
-/// Bytes that the dispatcher gets in one go. Of a peer that sends fast it would take 128 KiB before
-/// anybody looks at them.
-const GULP: usize = 16 * 1024;
+/// Bytes that are read of a connection before others have their turn. Of a peer that sends fast the
+/// dispatcher would take 128 KiB before anybody looks at them.
+pub(super) const GULP: usize = 16 * 1024;
+
+thread_local! {
+    /// Where the bytes of a worker's sockets arrive, so that none needs room of its own to wait in.
+    static ARRIVAL: RefCell<Vec<u8>> = RefCell::new(vec![0; GULP]);
+}
 
 /// A connection as the HTTP dispatcher has it.
 pub struct Wire {
@@ -36,11 +40,10 @@ impl Wire {
     /// Takes over an accepted connection.
     pub fn new(stream: TcpStream) -> Self {
         let (read, write) = stream.into_split();
-        let tap = Tap { write, is_level: Cell::new(true), is_shared: Cell::new(false) };
-        Self { read, gulp: 0, tap: Rc::new(tap) }
+        Self { read, gulp: 0, tap: Rc::new(Tap { write, is_free: Cell::new(false) }) }
     }
 
-    /// The other side.
+    /// The connection without the dispatcher.
     pub fn tap(&self) -> &Rc<Tap> {
         &self.tap
     }
@@ -78,23 +81,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let tap = &self.tap;
-        tap.is_level.set(false);
-        let written = loop {
-            ready!(tap.stream().poll_write_ready(cx))?;
-            match tap.stream().try_write(buf) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                written => break written?,
-            }
-        };
-        if written == buf.len() {
-            tap.is_level.set(true);
-            if tap.is_shared.get() {
-                // The line may write from now on.
-                cx.waker().wake_by_ref();
-            }
-        }
-        Poll::Ready(Ok(written))
+        self.tap.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -106,33 +93,56 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// The writing side of a connection.
+/// A connection that is read and written by whoever holds this.
 pub struct Tap {
     write: OwnedWriteHalf,
-    /// The dispatcher has nothing left to write.
-    is_level: Cell<bool>,
-    /// A line writes, too.
-    is_shared: Cell<bool>,
+    /// The dispatcher has let go of it.
+    is_free: Cell<bool>,
 }
 
 impl Tap {
-    /// The connection itself, for its options.
-    pub fn stream(&self) -> &TcpStream {
+    fn stream(&self) -> &TcpStream {
         self.write.as_ref()
     }
 
-    /// From the dispatcher's next write on, which is the answer to the upgrade, a line writes.
-    pub(super) fn share(&self) {
-        self.is_shared.set(true);
-        self.is_level.set(false);
+    /// The dispatcher has let go of the connection, and does not read or write it any more.
+    pub(super) fn set_free(&self) {
+        self.is_free.set(true);
+    }
+
+    /// Whether a socket may have the connection.
+    pub fn is_free(&self) -> bool {
+        self.is_free.get()
+    }
+
+    /// Bounds what the kernel holds of what is written.
+    pub(super) fn bound_kernel(&self) {
         // A kernel that refuses notices a slow peer later.
         let _ = socket2::SockRef::from(self.stream()).set_send_buffer_size(KERNEL_BUFFER);
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_ready(cx))?;
+            match self.stream().try_write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    pub(super) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = std::future::poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Writes what the connection takes now of `frames`; `WouldBlock` when that is nothing.
     pub(super) fn try_write(&self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         match frames {
-            _ if !self.is_level.get() => Err(io::ErrorKind::WouldBlock.into()),
             [frame] => self.stream().try_write(frame),
             frames => self.stream().try_write_vectored(frames),
         }
@@ -144,12 +154,35 @@ impl Tap {
         let _ = socket2::SockRef::from(self.stream()).shutdown(Shutdown::Write);
     }
 
-    /// Ready when it may be worth trying again.
+    /// Ready when it may be worth writing.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_level.get() {
-            // The dispatcher's task, which this is, is woken by its own write.
-            return Poll::Pending;
-        }
         self.stream().poll_write_ready(cx)
+    }
+
+    /// What has come, up to [`GULP`] bytes of it; none at its end.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        self.poll_arrival(cx, Bytes::copy_from_slice)
+    }
+
+    /// Throws away what has come, as much as `poll_read` takes; false at its end.
+    pub(super) fn poll_away(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        self.poll_arrival(cx, |_| ()).map(|away| matches!(away, Ok(Some(()))))
+    }
+
+    fn poll_arrival<T>(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<Option<T>>> {
+        ARRIVAL.with_borrow_mut(|room| {
+            let read = loop {
+                ready!(self.stream().poll_read_ready(cx))?;
+                match self.stream().try_read(room) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    read => break read?,
+                }
+            };
+            Poll::Ready(Ok((read > 0).then(|| take(room.get(..read).unwrap_or_default()))))
+        })
     }
 }

@@ -9,11 +9,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::Actor;
+use actix_codec::Framed;
+use actix_http::body::BoxBody;
 use actix_http::error::DispatchError;
-use actix_http::{Extensions, HttpService};
+use actix_http::h1::Codec;
+use actix_http::{Extensions, HttpService, Request, Response};
 use actix_server::Server;
-use actix_service::{ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
-use actix_web::body::MessageBody;
+use actix_service::{
+    Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::dev::{AppConfig, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, middleware, web};
@@ -29,6 +33,7 @@ use crate::actors::protocol;
 use crate::actors::roster::SharedRoster;
 use crate::actors::socket_machine::SocketRules;
 use crate::actors::switchboard::{SharedBoard, Switchboard};
+use crate::actors::takeover::Taken;
 use crate::actors::wire::Wire;
 use crate::config::Config;
 use crate::http::caller::TrustedProxies;
@@ -103,6 +108,7 @@ pub(super) fn start(
     // As actix-web's HttpServer does it, but over connections that sockets can write to.
     let server = builder.listen("hub", listener, move || {
         let stopping = stopping.clone();
+        let app = || map_config(kitchen.app(), |()| AppConfig::default());
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
@@ -114,19 +120,34 @@ pub(super) fn start(
             .on_connect_ext(|wire: &Wire, data: &mut Extensions| {
                 data.insert(wire.tap().clone());
             })
-            .h1(map_config(kitchen.app(), |()| AppConfig::default()));
-        fn_service(|stream: TcpStream| {
-            end_when_stalled(&stream);
-            let wire = Wire::new(stream);
-            let peer = wire.peer();
-            std::future::ready(Ok::<_, DispatchError>((wire, peer)))
-        })
-        .and_then(http)
+            .upgrade(apply_fn_factory(app(), take_over))
+            .h1(app());
+        fn_service(|stream| std::future::ready(Ok::<_, DispatchError>(accepted(stream))))
+            .and_then(http)
     });
     let server = server.map_err(failed)?.run();
     let handle = server.handle();
     actix::spawn(server);
     Ok((handle, address))
+}
+
+/// Serves a connection from the request on that asks for a WebSocket; the dispatcher is done with it.
+fn take_over<S>(
+    (request, framed): (Request, Framed<Wire, Codec>),
+    app: &S,
+) -> impl Future<Output = Result<(), actix_web::Error>> + use<S>
+where
+    S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
+{
+    let parts = framed.into_parts();
+    let buffers = (parts.read_buf, parts.write_buf);
+    let (taken, request) = Taken::new(request, &parts.io, parts.codec, buffers);
+    let answer = app.call(request);
+    async move {
+        let answer = answer.await.map_or_else(Response::from, Response::from);
+        taken.answer(answer).await;
+        Ok(())
+    }
 }
 
 /// What every worker's application is made of.
@@ -151,7 +172,7 @@ impl Kitchen {
         impl ServiceFactory<
             ServiceRequest,
             Config = (),
-            Response = ServiceResponse<impl MessageBody + use<>>,
+            Response = ServiceResponse<BoxBody>,
             Error = actix_web::Error,
             InitError = (),
         > + use<>,
@@ -235,6 +256,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+fn accepted(stream: TcpStream) -> (Wire, Option<SocketAddr>) {
+    end_when_stalled(&stream);
+    let wire = Wire::new(stream);
+    let peer = wire.peer();
+    (wire, peer)
 }
 
 fn end_when_stalled(stream: &TcpStream) {

@@ -72,7 +72,12 @@ pub async fn upgrade(
 
 fn tap_of(req: &HttpRequest) -> Result<Rc<Tap>, Error> {
     let tap = req.conn_data::<Rc<Tap>>().cloned();
-    tap.ok_or_else(|| Error::Fault("a connection without its wire".to_owned()))
+    let tap = tap.ok_or_else(|| Error::Fault("a connection without its wire".to_owned()))?;
+    match tap.is_free() {
+        true => Ok(tap),
+        // What the dispatcher does not take for one: other protocols beside it, or a body.
+        false => Err(Refusal::field("Upgrade", "must be websocket, without a body").into()),
+    }
 }
 
 /// For the Autobahn test suite (`make autobahn`): the transport of every socket, with a machine that

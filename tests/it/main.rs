@@ -101,6 +101,7 @@ mod support;
 mod tour;
 mod trail;
 mod two_nodes;
+mod upgrades;
 mod uploads;
 mod validation;
 mod waitlist;
