@@ -52,25 +52,8 @@ impl Taken {
         (Self { tap, codec, unwritten: unwritten.freeze() }, request)
     }
 
-    /// Writes the answer and serves its body to the end, then ends the connection.
-    pub async fn answer(self, answer: Response<BoxBody>) {
-        let tap = self.tap.clone();
-        if let Err(e) = self.write(answer).await {
-            tracing::debug!("a connection ended early: {e}");
-        }
-        // A connection that ends with bytes that nobody has read is reset, which can take back what was
-        // written last.
-        tap.finish();
-        let rest = async {
-            while poll_fn(|cx| tap.poll_away(cx)).await {
-                tokio::task::yield_now().await;
-            }
-        };
-        // A peer that goes on sending is cut off.
-        let _ = timeout(LINGER, rest).await;
-    }
-
-    async fn write(mut self, mut answer: Response<BoxBody>) -> io::Result<()> {
+    /// Writes the head of `answer`; its body is still to be served.
+    pub async fn begin(mut self, mut answer: Response<BoxBody>) -> io::Result<Begun> {
         if !answer.upgrade() {
             // Where the next request would begin is not known.
             answer.head_mut().set_connection_type(ConnectionType::Close);
@@ -80,9 +63,40 @@ impl Taken {
         let mut out = BytesMut::from(&*self.unwritten);
         self.codec.encode(Message::Item((head, body.size())), &mut out)?;
         self.tap.write(&out).await?;
-        drop((out, std::mem::take(&mut self.unwritten)));
+        Ok(Begun { tap: self.tap, codec: self.codec, body })
+    }
+}
+
+/// An answer whose head is written.
+pub struct Begun {
+    tap: Rc<Tap>,
+    codec: Codec,
+    body: BoxBody,
+}
+
+impl Begun {
+    /// Serves the body to its end, then ends the connection.
+    pub async fn serve(mut self) {
+        if let Err(e) = self.write().await {
+            tracing::debug!("a connection ended early: {e}");
+        }
+        // A socket's body reads the connection, too.
+        self.body = BoxBody::new(());
+        // A connection that ends with bytes that nobody has read is reset, which can take back what was
+        // written last.
+        self.tap.finish();
+        let rest = async {
+            while poll_fn(|cx| self.tap.poll_away(cx)).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        // A peer that goes on sending is cut off.
+        let _ = timeout(LINGER, rest).await;
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
         loop {
-            let chunk = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await;
+            let chunk = poll_fn(|cx| Pin::new(&mut self.body).poll_next(cx)).await;
             let chunk = chunk.transpose().map_err(|e| io::Error::other(e.to_string()))?;
             let is_last = chunk.is_none();
             let mut out = BytesMut::new();

@@ -143,9 +143,15 @@ where
     let buffers = (parts.read_buf, parts.write_buf);
     let (taken, request) = Taken::new(request, &parts.io, parts.codec, buffers);
     let answer = app.call(request);
+    // In a box, which is gone once the head is written: a socket idles for hours.
+    let head = Box::pin(async move {
+        taken.begin(answer.await.map_or_else(Response::from, Response::from)).await
+    });
     async move {
-        let answer = answer.await.map_or_else(Response::from, Response::from);
-        taken.answer(answer).await;
+        match head.await {
+            Ok(begun) => begun.serve().await,
+            Err(e) => tracing::debug!("a connection ended before its answer: {e}"),
+        }
         Ok(())
     }
 }
