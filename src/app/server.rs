@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::Actor;
 use actix_codec::Framed;
-use actix_http::body::BoxBody;
+use actix_http::body::{BoxBody, MessageBody};
 use actix_http::error::DispatchError;
 use actix_http::h1::Codec;
 use actix_http::{Extensions, HttpService, Request, Response};
@@ -217,8 +217,17 @@ impl Kitchen {
             .app_data(services.reviews.clone())
             .wrap(middleware::from_fn(front))
             .wrap(cors(&self.origins))
+            .wrap(middleware::from_fn(boxed))
             .configure(configure)
     }
+}
+
+/// Gives answers a body of one type, whoever made them.
+async fn boxed(
+    req: ServiceRequest,
+    next: middleware::Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    Ok(next.call(req).await?.map_into_boxed_body())
 }
 
 /// Who knows what a user has on other nodes.
