@@ -112,7 +112,8 @@ async fn what_was_put_can_be_read_edited_and_put_back() {
     let mut body = json!({ "timeZone": "Europe/London", "weekly": every_day("09:00", "17:00"),
         "overrides": [{ "date": "2027-01-04", "windows": [{ "start": "10:00", "end": "11:00" }] }],
         "travel": [{ "from": "2027-02-01", "to": "2027-02-03", "timeZone": "Asia/Kolkata" }],
-        "holidays": { "country": "GB", "region": "SCT", "except": ["2027-01-04"] } });
+        "holidays": { "country": "GB", "region": "SCT", "except": ["2027-01-04"] },
+        "limits": { "perDay": 3, "perWeek": 9 } });
     let version = practice.person.put(&hub, &put, body.clone()).await.data(200)["version"].clone();
     body["version"] = version.clone();
     for who in [&practice.person, &admin] {
