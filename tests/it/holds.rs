@@ -85,7 +85,8 @@ async fn a_hold_lasts_as_long_as_it_says() {
     let held = hold(&hub, &practice, &hub.seeker().await, 9).await;
     let stored = "SELECT (hold_expires_at - created_at)::text AS value FROM bookings";
     let lasts = rows::column(&hub.database_url, stored).await;
-    assert!(lasts[0].starts_with("00:05:00.0") || lasts[0] == "00:05:00", "{lasts:?}");
+    // It counts from its own statement, a little after its transaction began.
+    assert!(lasts[0].starts_with("00:05:00"), "{lasts:?}");
     let same =
         format!("bookings WHERE hold_expires_at = '{}'", held["expiresAt"].as_str().unwrap());
     assert_eq!(rows::count(&hub.database_url, &same).await, 1);
