@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message,
-    ResponseActFuture, SpawnHandle, WrapFuture,
+    ResponseActFuture, WrapFuture,
 };
 use diesel::QueryResult;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::committer::{Batch, Committer};
 use super::conversation_changes::{ChangeBatch, Refresh};
 use super::conversation_inbox::{Happened, Inboxes, ReadElsewhere};
 use super::conversation_receipts::Receipts;
+use super::conversation_typing::Typing;
 use super::directory::Directory;
 use super::error::{Error, Result};
 use super::fanout::Fanout;
@@ -35,12 +36,8 @@ use crate::models::pool::Pool;
 
 /// An actor that nobody spoke to for so long stops; the next message starts it again.
 const IDLE: Duration = Duration::from_secs(300);
-/// Somebody who typed and said nothing more is taken to have stopped.
-const TYPING_EXPIRES: Duration = Duration::from_secs(6);
 /// How often a message is tried while members come and go.
 const ATTEMPTS: usize = 5;
-/// At most one typing event of a user reaches others in this time.
-const TYPING_PAUSE: Duration = Duration::from_secs(3);
 
 /// How messages are committed.
 pub struct MessageBatch {
@@ -99,19 +96,10 @@ pub struct ConversationActor {
     pub(super) changes: Committer<ChangeBatch>,
     /// `None` until loaded; then why it could not be, or what it is and who is in it.
     loaded: Option<Result<Arc<Loaded>>>,
-    typing: HashMap<Uuid, Typing>,
+    pub(super) typing: HashMap<Uuid, Typing>,
     pub(super) receipts: HashMap<Uuid, Receipts>,
     pub(super) inboxes: Inboxes,
     last_used: Timestamp,
-}
-
-/// A member who types, or stopped so short a time ago that they must not be told of anew.
-struct Typing {
-    told_at: Timestamp,
-    /// Whether the others believe that they type.
-    shown: bool,
-    /// Tells what could not be told yet, ends the typing, or forgets about it.
-    timer: SpawnHandle,
 }
 
 impl Actor for ConversationActor {
@@ -176,54 +164,6 @@ impl ConversationActor {
                 Some(_) => Ok(found),
                 None => Err(Refusal::NotFound("conversation").into()),
             }
-        }
-    }
-
-    fn tell_typing(&self, user_id: Uuid, event: &str) {
-        let data = json!({ "conversationId": self.id, "userId": user_id });
-        self.fanout.publish_ephemeral(Channel::Conversation(self.id), event, &data);
-    }
-
-    fn start_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
-        let now = super::now();
-        let before = self.typing.remove(&user_id).map(|typing| {
-            ctx.cancel_future(typing.timer);
-            (typing.told_at, typing.shown)
-        });
-        let told = |at| now.duration_since(at).unsigned_abs();
-        let (told_at, shown) = match before {
-            Some((at, shown)) if told(at) < TYPING_PAUSE => (at, shown),
-            _ => {
-                self.tell_typing(user_id, "typing:start");
-                (now, true)
-            }
-        };
-        let timer = if shown {
-            ctx.run_later(TYPING_EXPIRES, move |actor, ctx| actor.stop_typing(user_id, ctx))
-        } else {
-            // Others have just heard that they stopped; if they still type then, it is told.
-            let left = TYPING_PAUSE.saturating_sub(told(told_at));
-            ctx.run_later(left, move |actor, ctx| actor.start_typing(user_id, ctx))
-        };
-        self.typing.insert(user_id, Typing { told_at, shown, timer });
-    }
-
-    fn stop_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
-        let Some(typing) = self.typing.get_mut(&user_id) else { return };
-        ctx.cancel_future(typing.timer);
-        let now = super::now();
-        let told = now.duration_since(typing.told_at).unsigned_abs();
-        if typing.shown && told < TYPING_PAUSE {
-            let left = TYPING_PAUSE.saturating_sub(told);
-            typing.timer = ctx.run_later(left, move |actor, ctx| actor.stop_typing(user_id, ctx));
-            return;
-        }
-        typing.timer = ctx.run_later(TYPING_PAUSE, move |actor, _| {
-            actor.typing.remove(&user_id);
-        });
-        if std::mem::take(&mut typing.shown) {
-            typing.told_at = now;
-            self.tell_typing(user_id, "typing:stop");
         }
     }
 }
@@ -321,31 +261,6 @@ fn prepare(id: Uuid, known: &Loaded, send: &Send) -> Option<NewMessage> {
         // What the platform says was notified already.
         recipients: if send.sender_id.is_some() { others.collect() } else { Vec::new() },
     })
-}
-
-/// A member starts or stops typing.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<()>")]
-pub struct TypingChanged {
-    pub user_id: Uuid,
-    pub typing: bool,
-}
-
-impl Handler<TypingChanged> for ConversationActor {
-    type Result = ResponseActFuture<Self, Result<()>>;
-
-    fn handle(&mut self, change: TypingChanged, _: &mut Context<Self>) -> Self::Result {
-        let admitted = self.as_member(change.user_id);
-        Box::pin(admitted.into_actor(self).map(move |known, actor, ctx| {
-            actor.know(known?);
-            if change.typing {
-                actor.start_typing(change.user_id, ctx);
-            } else {
-                actor.stop_typing(change.user_id, ctx);
-            }
-            Ok(())
-        }))
-    }
 }
 
 /// All conversations.

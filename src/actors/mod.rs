@@ -17,6 +17,7 @@ pub mod conversation;
 pub mod conversation_changes;
 mod conversation_inbox;
 pub mod conversation_receipts;
+pub mod conversation_typing;
 pub mod directory;
 pub mod elsewhere;
 pub mod error;

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 pub use self::words::{Effect, Identity, Input, Known, Op, Piece, SocketRules};
 
+use self::words::utf8_up_to;
 use super::connections::Allowance;
 use super::error::{Error, Result};
 use super::protocol::{self, Close, Command};
@@ -389,16 +390,6 @@ fn answer(id: Value, op: &str, result: Result<Value>) -> Effect {
 
 fn refuse(command: Command, why: Error, out: &mut Vec<Effect>) {
     out.push(Effect::Answer { id: command.id, op: command.op, result: Err(why) });
-}
-
-/// How much of `bytes` is whole characters of UTF-8 when the first `from` bytes are; none when no
-/// further byte can mend it.
-fn utf8_up_to(bytes: &[u8], from: usize) -> Option<usize> {
-    match std::str::from_utf8(bytes.get(from..).unwrap_or_default()) {
-        Ok(text) => Some(from + text.len()),
-        Err(e) if e.error_len().is_none() => Some(from + e.valid_up_to()),
-        Err(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::conversation::{Conversations, Send, TypingChanged};
+use crate::actors::conversation::{Conversations, Send};
 use crate::actors::conversation_changes::{Alter, message_of};
 use crate::actors::conversation_receipts::{Acknowledge, Receipt};
+use crate::actors::conversation_typing::TypingChanged;
 use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
 use crate::domain::access::{Role, may_write_to};

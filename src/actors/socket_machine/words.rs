@@ -122,3 +122,13 @@ pub enum Effect {
     /// Send a close frame, and nothing after it.
     Close(Close),
 }
+
+/// How much of `bytes` is whole characters of UTF-8 when the first `from` bytes are; none when no
+/// further byte can mend it.
+pub(super) fn utf8_up_to(bytes: &[u8], from: usize) -> Option<usize> {
+    match std::str::from_utf8(bytes.get(from..).unwrap_or_default()) {
+        Ok(text) => Some(from + text.len()),
+        Err(e) if e.error_len().is_none() => Some(from + e.valid_up_to()),
+        Err(_) => None,
+    }
+}

@@ -47,10 +47,9 @@ use crate::models::{Conn, audit};
 /// once on the node that made it, and after at most this long elsewhere.
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Sessions that are looked up at a time, so that a storm of clients leaves connections to others,
-/// and how many may wait for that; more are refused as `overloaded`.
+/// how many may wait for that, and for how long; who can not is refused as `overloaded`.
 const LOOKUPS: usize = 8;
 const WAITING: usize = 8_192;
-/// How long each of them waits for its turn at most; then `overloaded`.
 const LOOKUP_WAIT: Duration = Duration::from_secs(5);
 /// How many tokens are remembered.
 const REMEMBERED: NonZeroUsize = match NonZeroUsize::new(65_536) {
