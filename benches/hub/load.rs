@@ -65,9 +65,63 @@ impl Outcome {
     }
 }
 
-/// Sends requests over `connections` at once, each the next one of `make` as soon as its last is
-/// answered; or, with a `rate`, at the times when a steady rate has them due, from which latency
-/// then counts: a slow answer is not made up for by fewer questions.
+/// What many clients do together, each the next thing as soon as its last is done; or, with a rate,
+/// at the times when a steady rate has them due, from which latency then counts: a slow answer is not
+/// made up for by fewer questions.
+pub struct Pace {
+    until: Until,
+    rate: Option<f64>,
+    began: Instant,
+    next: Cell<usize>,
+    outcome: RefCell<Outcome>,
+}
+
+impl Pace {
+    /// Begins now.
+    pub fn new(until: Until, rate: Option<f64>) -> Self {
+        let (next, outcome) = (Cell::new(0), RefCell::new(Outcome::default()));
+        Self { until, rate, began: Instant::now(), next, outcome }
+    }
+
+    /// The number of the next thing; none when it is over.
+    pub fn next(&self) -> Option<usize> {
+        let n = self.next.get();
+        let over = match self.until {
+            Until::Requests(all) => n >= all,
+            Until::Time(all) => match self.rate {
+                Some(rate) => n as f64 >= all.as_secs_f64() * rate,
+                None => self.began.elapsed() >= all,
+            },
+        };
+        self.next.set(n + 1);
+        (!over).then_some(n)
+    }
+
+    /// Waits until the `n`th thing is due; from when its latency counts.
+    pub async fn due(&self, n: usize) -> Instant {
+        let Some(rate) = self.rate else { return Instant::now() };
+        let due = self.began + Duration::from_secs_f64(n as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        due
+    }
+
+    /// What was due then was answered with `status`.
+    pub fn done(&self, due: Instant, status: u16) {
+        let mut outcome = self.outcome.borrow_mut();
+        *outcome.statuses.entry(status).or_default() += 1;
+        outcome.latencies.push(due.elapsed());
+    }
+
+    /// What came of it, when all clients are through.
+    pub fn outcome(self) -> Outcome {
+        let mut outcome = self.outcome.into_inner();
+        outcome.took = self.began.elapsed();
+        outcome.latencies.sort_unstable();
+        outcome
+    }
+}
+
+/// Sends requests over `connections` at once, the `n`th as `make` makes it.
 pub async fn run(
     address: SocketAddr,
     connections: usize,
@@ -76,41 +130,14 @@ pub async fn run(
     make: impl Fn(usize) -> Vec<u8>,
 ) -> Outcome {
     let clients = join_all((0..connections).map(|_| Client::connect(address))).await;
-    let (next, outcome) = (Cell::new(0), RefCell::new(Outcome::default()));
-    let began = Instant::now();
-    let work = clients.into_iter().map(async |mut client| {
-        loop {
-            let n = next.get();
-            let over = match until {
-                Until::Requests(all) => n >= all,
-                Until::Time(all) => match rate {
-                    Some(rate) => n as f64 >= all.as_secs_f64() * rate,
-                    None => began.elapsed() >= all,
-                },
-            };
-            if over {
-                break;
-            }
-            next.set(n + 1);
+    let pace = Pace::new(until, rate);
+    join_all(clients.into_iter().map(async |mut client| {
+        while let Some(n) = pace.next() {
             let request = make(n);
-            let due = match rate {
-                Some(rate) => {
-                    let due = began + Duration::from_secs_f64(n as f64 / rate);
-                    tokio::time::sleep_until(due.into()).await;
-                    due
-                }
-                None => Instant::now(),
-            };
-            let status = client.send(&request).await.status;
-            let mut outcome = outcome.borrow_mut();
-            *outcome.statuses.entry(status).or_default() += 1;
-            outcome.latencies.push(due.elapsed());
+            let due = pace.due(n).await;
+            pace.done(due, client.send(&request).await.status);
         }
-    });
-    join_all(work).await;
-    let took = began.elapsed();
-    let mut outcome = outcome.into_inner();
-    outcome.took = took;
-    outcome.latencies.sort_unstable();
-    outcome
+    }))
+    .await;
+    pace.outcome()
 }

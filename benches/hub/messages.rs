@@ -2,15 +2,15 @@
 //! same table of the same PostgreSQL, in turns; and how long an acknowledgement takes at a steady
 //! rate.
 
-use std::cell::{Cell, RefCell};
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::load::Outcome;
+use super::load::{Outcome, Pace, Until};
 use super::pgbench::{Load, rows_per_second};
 use super::socket::Socket;
 use super::world::{World, id};
@@ -129,44 +129,21 @@ impl Chat {
     /// Everybody sends a message as soon as the last one is acknowledged; or, with a `rate`, all of
     /// them together at the times when a steady rate has messages due, from which latency counts.
     async fn talk(&mut self, time: Duration, rate: Option<f64>) -> Outcome {
-        let (next, outcome) = (Cell::new(0), RefCell::new(Outcome::default()));
-        let (heard, began) = (&self.heard, Instant::now());
-        let work = self.sockets.iter_mut().map(async |(socket, conversation)| {
-            loop {
-                let n = next.get();
-                let over = match rate {
-                    Some(rate) => n as f64 >= time.as_secs_f64() * rate,
-                    None => began.elapsed() >= time,
-                };
-                if over {
-                    break;
-                }
-                next.set(n + 1);
-                let due = match rate {
-                    Some(rate) => {
-                        let due = began + Duration::from_secs_f64(n as f64 / rate);
-                        tokio::time::sleep_until(due.into()).await;
-                        due
-                    }
-                    None => Instant::now(),
-                };
+        let (heard, pace) = (&self.heard, Pace::new(Until::Time(time), rate));
+        join_all(self.sockets.iter_mut().map(async |(socket, conversation)| {
+            while let Some(n) = pace.next() {
+                let due = pace.due(n).await;
                 let send = format!(
                     r#"{{"id":1,"op":"message:send","data":{{"conversationId":"{conversation}","clientId":"{}","content":"A message of some fifty characters, as people write."}}}}"#,
                     Uuid::now_v7()
                 );
                 socket.send(&send).await;
                 answer(socket, heard).await;
-                let mut outcome = outcome.borrow_mut();
-                *outcome.statuses.entry(200).or_default() += 1;
-                outcome.latencies.push(due.elapsed());
+                pace.done(due, 200);
             }
-        });
-        join_all(work).await;
-        let took = began.elapsed();
-        let mut outcome = outcome.into_inner();
-        outcome.took = took;
-        outcome.latencies.sort_unstable();
-        outcome
+        }))
+        .await;
+        pace.outcome()
     }
 
     /// Reads on until so many deliveries were heard in all.
