@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::Conn;
 use super::messages::{self, Quote};
-use super::schema::{bookings, conversation_members, conversations, practitioners, users};
-use super::user_blocks;
+use super::schema::{conversation_members, conversations, users};
 use crate::domain::chat::{MemberRole, Shown, Watermarks};
 
 /// The key that makes the conversation of a pair unique, whoever opens it.
@@ -349,37 +348,4 @@ pub async fn list(
     .load(conn)
     .await?;
     Ok((rows, total))
-}
-
-/// Whether two users share a conversation or a booking, which lets one see the other's presence.
-pub async fn are_acquainted(conn: &mut Conn, a: Uuid, b: Uuid) -> QueryResult<bool> {
-    if user_blocks::between(conn, a, b).await? {
-        return Ok(false);
-    }
-    let (mine, theirs) =
-        diesel::alias!(conversation_members as mine, conversation_members as theirs);
-    let share: bool = diesel::select(diesel::dsl::exists(
-        mine.inner_join(
-            theirs.on(mine
-                .field(conversation_members::conversation_id)
-                .eq(theirs.field(conversation_members::conversation_id))),
-        )
-        .filter(mine.field(conversation_members::user_id).eq(a))
-        .filter(theirs.field(conversation_members::user_id).eq(b)),
-    ))
-    .get_result(conn)
-    .await?;
-    if share {
-        return Ok(true);
-    }
-    let booked = |seeker: Uuid, practitioner: Uuid| {
-        bookings::table
-            .inner_join(practitioners::table)
-            .filter(bookings::seeker_id.eq(seeker))
-            .filter(practitioners::user_id.eq(practitioner))
-            .filter(bookings::status.ne_all(["held", "released", "lapsed"]))
-    };
-    diesel::select(diesel::dsl::exists(booked(a, b)).or(diesel::dsl::exists(booked(b, a))))
-        .get_result(conn)
-        .await
 }
