@@ -73,7 +73,7 @@ impl PresenceActor {
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let now = super::now();
         if self.presence.view(now).state != self.told {
-            self.report(None, ctx);
+            self.report(ctx);
         }
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
@@ -85,11 +85,13 @@ impl PresenceActor {
     }
 
     /// Reports what this node knows, one report after the other, and tells what it changes.
-    fn report(&mut self, sockets: Option<u32>, ctx: &mut Context<Self>) {
+    fn report(&mut self, ctx: &mut Context<Self>) {
         if self.reporting {
             return;
         }
         let view = self.presence.view(super::now());
+        // Beside what each socket tells of itself: of the last one nobody else would.
+        let sockets = Some(u32::try_from(self.presence.sockets()).unwrap_or(u32::MAX));
         self.told = view.state;
         let Some(members) = self.common.bus.members() else {
             return self.common.news.tell(self.user_id, None, view);
@@ -191,8 +193,7 @@ impl Handler<Renew> for PresenceActor {
 
     fn handle(&mut self, renew: Renew, ctx: &mut Context<Self>) -> Self::Result {
         if self.unreported || (renew.all && !self.presence.is_idle(super::now())) {
-            let sockets = u32::try_from(self.presence.sockets()).unwrap_or(u32::MAX);
-            self.report(Some(sockets), ctx);
+            self.report(ctx);
         }
         if !self.reporting {
             return Box::pin(async {});

@@ -64,6 +64,8 @@ struct Shared {
     member: RwLock<Uuid>,
     /// Orders what this node says about the same user.
     stamp: AtomicU64,
+    /// Whether Redis knows this node by that name.
+    is_known: AtomicBool,
     /// Nodes that have not said for a while that they live, by commas.
     late: RwLock<String>,
     link: Link,
@@ -97,6 +99,7 @@ impl RedisBus {
             node: Uuid::now_v7(),
             member: RwLock::new(Uuid::now_v7()),
             stamp: AtomicU64::new(0),
+            is_known: AtomicBool::new(false),
             late: RwLock::default(),
             link: Link::default(),
             listening: AtomicBool::new(false),

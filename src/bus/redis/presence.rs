@@ -88,6 +88,13 @@ const GONE: &str = r"
 local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if known and tonumber(known) <= tonumber(ARGV[2]) then redis.call('ZREM', KEYS[1], ARGV[1]) end";
 
+/// KEYS: the nodes. ARGV: node. Makes it known, so that what it tells is taken away with it even if
+/// it dies before its first beat.
+const ENTER: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now), ARGV[1])";
+
 /// KEYS: the nodes. ARGV: node, ms after which one is dead, and after which it is late. Returns 1
 /// when this node counts as dead itself, 2 when it was not known, else 0; then who is dead; then an
 /// empty word and who is late.
@@ -170,7 +177,11 @@ impl Members {
         let (link, me, stamp) = (self.shared.link.clone(), self.me(), self.stamp());
         let told = self.told(me, user_id, (view, sockets), stamp);
         let leaves = view.is_some_and(|view| view.state == State::Offline);
+        let enter = self.enter(me);
         async move {
+            if let Some(enter) = enter {
+                link.ask_patiently::<()>(&enter).await?;
+            }
             if leaves {
                 let told = Told::read(link.ask_patiently(&told).await?);
                 let user = user_id.simple().to_string();
@@ -195,10 +206,21 @@ impl Members {
         let (link, me, stamp) = (self.shared.link.clone(), self.me(), self.stamp());
         let told = self.told(me, user_id, (None, Some(here)), stamp);
         let add = known_here(me, user_id, stamp);
+        let enter = self.enter(me);
         async move {
+            if let Some(enter) = enter {
+                link.ask::<()>(&enter).await?;
+            }
             let (_, told) = try_join(link.ask::<()>(&add), link.ask(&told)).await?;
             Ok(Told::read(told).elsewhere)
         }
+    }
+
+    /// The command by which this node becomes known, until a beat has done so.
+    fn enter(&self, me: Uuid) -> Option<Cmd> {
+        let mut enter = cmd("EVAL");
+        enter.arg(ENTER).arg(1).arg("klearkarma:nodes").arg(me.simple().to_string());
+        (!self.shared.is_known.load(Ordering::Acquire)).then_some(enter)
     }
 
     /// The command that tells what `user_id` is on `node`, and how many sockets they have there.
@@ -248,7 +270,10 @@ impl Members {
     /// Says that this node lives, and finds out who does not.
     pub async fn beat(&self) -> Result<Seen, Away> {
         let mut seen = self.beat_once().await?;
-        if seen.is_none() {
+        // One that was known and is not any more was taken for dead, too, and taken away.
+        let was_known = self.shared.is_known.load(Ordering::Acquire);
+        if seen.as_ref().is_none_or(|seen| seen.is_new && was_known) {
+            self.shared.is_known.store(false, Ordering::Release);
             *self.shared.member.write().unwrap_or_else(PoisonError::into_inner) = Uuid::now_v7();
             seen = self.beat_once().await?;
         }
@@ -257,6 +282,7 @@ impl Members {
             .link
             .ask_patiently::<()>(cmd("PEXPIRE").arg(users_of(self.me())).arg(hour))
             .await?;
+        self.shared.is_known.store(true, Ordering::Release);
         seen.ok_or(Away)
     }
 
