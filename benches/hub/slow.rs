@@ -53,6 +53,8 @@ pub async fn run(options: &Options, setup: &Setup) -> bool {
     delays.lock().unwrap().clear();
     turn(&world, options, &talks).await;
     let without = p99(&delays);
+    // The connections of the turns before are gone by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let before = Usage::of(world.pid());
     let mut deaf = Vec::new();
     for n in 0..options.sockets {
