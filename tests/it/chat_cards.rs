@@ -17,6 +17,12 @@ async fn book(hub: &TestHub, seeker: &Person, practice: &Practice, slot: i64) ->
     booking["id"].as_str().unwrap().to_owned()
 }
 
+/// What the platform's lines tell, and of which booking.
+fn told_of(history: &Value) -> Vec<(&str, &str)> {
+    let lines = history.as_array().unwrap().iter();
+    lines.map(|m| (m["systemEvent"].as_str().unwrap(), m["bookingId"].as_str().unwrap())).collect()
+}
+
 #[tokio::test]
 async fn a_card_shows_a_booking_of_both() {
     let hub = TestHub::start().await;
@@ -77,12 +83,7 @@ async fn the_conversation_hears_what_becomes_of_bookings() {
 
     let path = format!("/v1/conversations/{chat}/messages?after=0");
     let history = seeker.get(&hub, &path).await.data(200);
-    let told: Vec<(&str, &str)> = history
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|m| (m["systemEvent"].as_str().unwrap(), m["bookingId"].as_str().unwrap()))
-        .collect();
+    let told = told_of(&history);
     let expected = [
         ("booking:requested", booking.as_str()),
         ("booking:confirmed", booking.as_str()),
@@ -133,12 +134,7 @@ async fn the_conversation_hears_of_the_session() {
     }
     let path = format!("/v1/conversations/{chat}/messages?after=2");
     let history = seeker.get(&hub, &path).await.data(200);
-    let told: Vec<(&str, &str)> = history
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|m| (m["systemEvent"].as_str().unwrap(), m["bookingId"].as_str().unwrap()))
-        .collect();
+    let told = told_of(&history);
     let expected = [
         ("booking:started", held.as_str()),
         ("booking:completed", held.as_str()),
