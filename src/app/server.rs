@@ -51,8 +51,9 @@ const STALLED: Duration = Duration::from_secs(15);
 
 /// Connections that the kernel may hold until they are accepted.
 const BACKLOG: i32 = 4_096;
-/// How long a connection may wait for its next request. Longer than balancers (60 s) and clients keep
-/// one that they mean to use again: whoever closes first must not be the one who gets the request.
+/// How long a connection may wait for its first or next request. Longer than balancers (60 s) and
+/// clients keep one that they mean to use: whoever closes first must not be the one who gets the
+/// request. Browsers and pools open some ahead of need.
 const KEPT_ALIVE: Duration = Duration::from_secs(75);
 
 /// Connections that may be open at one worker.
@@ -115,6 +116,7 @@ pub(super) fn start(
                 async move { stopping.notified().await }
             })
             .keep_alive(KEPT_ALIVE)
+            .client_request_timeout(KEPT_ALIVE)
             .client_disconnect_timeout(Duration::from_millis(500))
             .local_addr(address)
             .on_connect_ext(|wire: &Wire, data: &mut Extensions| {

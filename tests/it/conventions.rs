@@ -1,5 +1,6 @@
 //! Paths, methods, versions, request ids, and connections that are used again.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -131,12 +132,20 @@ async fn a_request_id_is_echoed_when_it_can_stand_in_a_log() {
 }
 
 /// A pool of connections, a balancer's say, that gives one a request just as the server closes it
-/// sees a broken request. So the hub keeps them longer than those do.
+/// sees a broken request. So the hub keeps them longer than those do, also those that were opened
+/// ahead of their first request.
 #[tokio::test]
 async fn an_idle_connection_takes_another_request() {
     let hub = TestHub::start().await;
-    let mut peer = tokio::net::TcpStream::connect(hub.address).await.unwrap();
-    for pause in [0, 7] {
+    let peers = [[0, 7], [7, 0]].map(|pauses| speak(hub.address, pauses));
+    futures_util::future::join_all(peers).await;
+    hub.stop().await;
+}
+
+/// Asks over one connection, after each of the pauses, in seconds.
+async fn speak(address: SocketAddr, pauses: [u64; 2]) {
+    let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+    for pause in pauses {
         tokio::time::sleep(Duration::from_secs(pause)).await;
         peer.write_all(b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n").await.unwrap();
         let mut answer = [0; 15];
@@ -145,5 +154,4 @@ async fn an_idle_connection_takes_another_request() {
         let mut rest = vec![0; 4_096];
         assert!(peer.read(&mut rest).await.unwrap() > 0);
     }
-    hub.stop().await;
 }
