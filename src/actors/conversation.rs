@@ -202,7 +202,7 @@ impl Handler<Send> for ConversationActor {
             actor.know(known);
             if stored.fresh {
                 actor.note(Happened::stored(&stored.message));
-                actor.tell_inboxes(ctx);
+                actor.tell_inboxes_along(ctx);
             }
             Ok(stored.message)
         }))

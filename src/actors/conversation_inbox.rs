@@ -1,13 +1,16 @@
 //! What the inboxes of a conversation's members hear of it: its head, what is unread, how it goes on.
 //!
-//! Inboxes are told at once when it was quiet, and at most once per pause when it is not: the last
-//! state is always told. What is unread is counted once and then kept up with (`domain/unread.rs`);
+//! Inboxes are told at once when it was quiet. When it is not, they are told at the end of a pause at
+//! the latest, or with a message that comes in its second half: to a socket that follows the
+//! conversation, too, the two then leave in one write. The last state is always told. What is unread is counted once and then kept up with (`domain/unread.rs`);
 //! it is counted anew after what can not be followed: a message of another node, an edit, somebody
 //! who read a part. So the cost of a busy conversation does not grow with its messages.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture,
+};
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
@@ -20,8 +23,10 @@ use crate::domain::unread::{Place, Stored, Tally};
 use crate::models::conversations::{self, Heads};
 use crate::models::messages::{Quote, Told};
 
-/// Between two times that the inboxes are told.
+/// After the inboxes are told: what happens meanwhile is told at its end.
 const PAUSE: Duration = Duration::from_millis(250);
+/// After the inboxes are told: a message that comes from then on takes the news along.
+const SHORT: Duration = Duration::from_millis(125);
 /// What may happen while it is counted; more, and it is counted again.
 const MEANWHILE: usize = 1_024;
 
@@ -66,6 +71,8 @@ impl Happened {
 #[derive(Debug, Default)]
 pub(super) struct Inboxes {
     news: News,
+    /// The pause that runs, and since when.
+    pause: Option<(SpawnHandle, Instant)>,
     tally: Option<Tally<Quote>>,
     counted_at: Option<Timestamp>,
     /// What happens while it is counted.
@@ -120,6 +127,15 @@ impl ConversationActor {
         }
     }
 
+    /// The same as `tell_inboxes`, for a message that is being told of.
+    pub(super) fn tell_inboxes_along(&mut self, ctx: &mut Context<Self>) {
+        if let Some((pause, _)) = self.inboxes.pause.take_if(|(_, since)| since.elapsed() >= SHORT) {
+            ctx.cancel_future(pause);
+            self.inboxes.news = News::Told;
+        }
+        self.tell_inboxes(ctx);
+    }
+
     /// Tells every member's inbox where the conversation is.
     pub(super) fn tell_inboxes(&mut self, ctx: &mut Context<Self>) {
         if self.inboxes.news != News::Told {
@@ -152,12 +168,14 @@ impl ConversationActor {
         }));
     }
 
-    fn pause_inboxes(&self, ctx: &mut Context<Self>) {
-        ctx.run_later(PAUSE, |actor, ctx| {
+    fn pause_inboxes(&mut self, ctx: &mut Context<Self>) {
+        let pause = ctx.run_later(PAUSE, |actor, ctx| {
+            actor.inboxes.pause = None;
             if std::mem::take(&mut actor.inboxes.news) == News::Stale {
                 actor.tell_inboxes(ctx);
             }
         });
+        self.inboxes.pause = Some((pause, Instant::now()));
     }
 
     /// Tells what is known without counting; false when it is not.
