@@ -8,9 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix::{
-    ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture,
-};
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
@@ -129,7 +127,8 @@ impl ConversationActor {
 
     /// The same as `tell_inboxes`, for a message that is being told of.
     pub(super) fn tell_inboxes_along(&mut self, ctx: &mut Context<Self>) {
-        if let Some((pause, _)) = self.inboxes.pause.take_if(|(_, since)| since.elapsed() >= SHORT) {
+        if let Some((pause, _)) = self.inboxes.pause.take_if(|(_, since)| since.elapsed() >= SHORT)
+        {
             ctx.cancel_future(pause);
             self.inboxes.news = News::Told;
         }

@@ -9,6 +9,7 @@ use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
 use super::Conn;
+use super::acquaintance::share_something;
 use super::schema::{conversation_members, member_departures as table};
 
 /// Somebody who is in a conversation no more.
@@ -74,7 +75,7 @@ pub async fn strangers(
 ) -> QueryResult<Vec<(Uuid, Uuid)>> {
     let (conversations, users): (Vec<Uuid>, Vec<Uuid>) =
         departures.iter().map(|d| (d.conversation_id, d.user_id)).unzip();
-    let pairs: Vec<Pair> = diesel::sql_query(
+    let pairs: Vec<Pair> = diesel::sql_query(format!(
         "SELECT d.user_id AS a, o.user_id AS b
            FROM unnest($1, $2) AS d (conversation_id, user_id)
           CROSS JOIN LATERAL (
@@ -85,15 +86,9 @@ pub async fn strangers(
                   WHERE f.conversation_id = d.conversation_id
                   ORDER BY f.left_at DESC LIMIT $4)) AS o
           WHERE o.user_id <> d.user_id AND (d.user_id = ANY ($3) OR o.user_id = ANY ($3))
-            AND NOT EXISTS (
-                SELECT 1 FROM conversation_members mine
-                  JOIN conversation_members theirs USING (conversation_id)
-                 WHERE mine.user_id = d.user_id AND theirs.user_id = o.user_id)
-            AND NOT EXISTS (
-                SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
-                 WHERE (b.seeker_id, p.user_id) IN ((d.user_id, o.user_id), (o.user_id, d.user_id))
-                   AND b.status NOT IN ('held', 'released', 'lapsed'))",
-    )
+            AND NOT {}",
+        share_something("d.user_id", "o.user_id")
+    ))
     .bind::<Array<SqlUuid>, _>(conversations)
     .bind::<Array<SqlUuid>, _>(users)
     .bind::<Array<SqlUuid>, _>(watched)

@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::Conn;
+use super::acquaintance::acquainted;
 use super::schema::{conversation_members, conversations};
 use crate::domain::chat::MemberRole;
 
@@ -27,19 +28,11 @@ pub async fn acquaintances(
     me: Uuid,
     users: &[Uuid],
 ) -> QueryResult<Vec<Acquaintance>> {
-    diesel::sql_query(
-        "SELECT u.id, u.user_type,
-                (EXISTS (SELECT 1 FROM conversation_members mine
-                          JOIN conversation_members theirs USING (conversation_id)
-                         WHERE mine.user_id = $1 AND theirs.user_id = u.id)
-                OR EXISTS (SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
-                         WHERE (b.seeker_id, p.user_id) IN (($1, u.id), (u.id, $1))
-                           AND b.status NOT IN ('held', 'released', 'lapsed')))
-                AND NOT EXISTS (SELECT 1 FROM user_blocks k
-                         WHERE (k.blocker_id = $1 AND k.blocked_id = u.id)
-                            OR (k.blocker_id = u.id AND k.blocked_id = $1)) AS acquainted
+    diesel::sql_query(format!(
+        "SELECT u.id, u.user_type, {} AS acquainted
            FROM users u WHERE u.id = ANY ($2) AND u.status = 'active'",
-    )
+        acquainted("$1", "u.id")
+    ))
     .bind::<SqlUuid, _>(me)
     .bind::<Array<SqlUuid>, _>(users)
     .load(conn)

@@ -1,6 +1,7 @@
 //! Rows and queries. Functions take a connection and return a `QueryResult` or a named outcome;
 //! every SQL statement of the hub stands on this floor, and no decision that `domain` can make.
 
+mod acquaintance;
 pub mod attachments;
 pub mod audit;
 pub mod booking_lines;

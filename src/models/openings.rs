@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Conn;
+use super::acquaintance::acquainted;
 use crate::domain::channel::Channel;
 
 #[derive(QueryableByName)]
@@ -28,22 +29,6 @@ pub struct Head {
     pub last_used: Option<Timestamp>,
 }
 
-/// Whether the user may see the presence of another: their own, and that of those with whom they
-/// share a conversation or a booking, unless one blocks the other.
-const ACQUAINTED: &str = "a.id = a.user_id OR (
-    NOT EXISTS (SELECT 1 FROM user_blocks k WHERE k.blocker_id = a.user_id AND k.blocked_id = a.id)
-    AND NOT EXISTS (SELECT 1 FROM user_blocks k
-                     WHERE k.blocker_id = a.id AND k.blocked_id = a.user_id)
-    AND (EXISTS (SELECT 1 FROM conversation_members mine
-                   JOIN conversation_members theirs USING (conversation_id)
-                  WHERE mine.user_id = a.user_id AND theirs.user_id = a.id)
-      OR EXISTS (SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
-                  WHERE b.seeker_id = a.user_id AND p.user_id = a.id
-                    AND b.status NOT IN ('held', 'released', 'lapsed'))
-      OR EXISTS (SELECT 1 FROM bookings b JOIN practitioners p ON p.id = b.practitioner_id
-                  WHERE b.seeker_id = a.id AND p.user_id = a.user_id
-                    AND b.status NOT IN ('held', 'released', 'lapsed'))))";
-
 /// Where each channel begins, for the user beside it, in the order asked; none where there is no
 /// such channel or it is not theirs to follow. One query for all of them.
 pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Vec<Option<Head>>> {
@@ -59,6 +44,7 @@ pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Ve
         ids.push(id);
         users.push(*user);
     }
+    let known = acquainted("a.user_id", "a.id");
     let rows: Vec<Row> = diesel::sql_query(format!(
         "SELECT a.place, CASE a.kind
                 WHEN 0 THEN (SELECT u.last_seq FROM user_channels u
@@ -67,7 +53,7 @@ pub async fn heads(conn: &mut Conn, asked: &[(Uuid, Channel)]) -> QueryResult<Ve
                                JOIN conversation_members m ON m.conversation_id = c.id
                               WHERE c.id = a.id AND m.user_id = a.user_id)
                 WHEN 2 THEN (SELECT k.version FROM calendars k WHERE k.practitioner_id = a.id)
-                WHEN 3 THEN (SELECT 0 WHERE {ACQUAINTED})
+                WHEN 3 THEN (SELECT 0 WHERE a.id = a.user_id OR {known})
                 END AS head,
                 CASE a.kind WHEN 3 THEN (SELECT max(s.last_used_at) FROM sessions s
                                           WHERE s.user_id = a.id) END AS last_used

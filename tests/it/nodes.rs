@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hub::bus::{Away, Bus, Members, RedisBus};
+use hub::domain::presence::{State, View};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -123,6 +124,30 @@ async fn a_dead_node_takes_its_users_offline() {
     }
     assert!(redis.ask("ZCARD klearkarma:nodes").await.contains(":1"), "nothing is left of it");
     lives.stop().await;
+}
+
+/// After a silence Redis may read an old connection after a new one: the newest report counts, and
+/// who is there is taken away with the node.
+#[tokio::test]
+async fn the_last_report_counts_whatever_is_read_first() {
+    let Some(redis) = Redis::start().await else { return };
+    let (here, other) = (member(&redis).await, member(&redis).await);
+    let user = Uuid::now_v7();
+    let there = View { state: State::Online, last_seen: None };
+    let reports = [(View::default(), 0), (there, 1), (View::default(), 0)];
+    for pair in reports.windows(2) {
+        let [old, new] =
+            [pair[0], pair[1]].map(|(view, sockets)| here.report(user, Some(view), Some(sockets)));
+        new.await.unwrap();
+        old.await.unwrap();
+        let (view, sockets) = pair[1];
+        assert_eq!(other.elsewhere(user).await.unwrap().state, view.state);
+        if sockets > 0 {
+            let keys = redis.ask("KEYS klearkarma:node:*:present").await;
+            assert!(keys.contains(":present"), "the sweep of a dead node would forget them");
+        }
+        assert_eq!(other.opened(user, 0).await.unwrap(), sockets);
+    }
 }
 
 /// A node as far as the bus goes.
