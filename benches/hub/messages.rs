@@ -20,7 +20,7 @@ use super::{Setup, median, ms};
 pub struct Options {
     /// Sockets, two of each conversation, each with one message under way. A socket may send 50
     /// commands a second.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 512)]
     sockets: usize,
     /// Seconds of each turn.
     #[arg(long, default_value_t = 8)]
