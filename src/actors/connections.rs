@@ -16,9 +16,8 @@ use crate::domain::rate::TokenBucket;
 /// How many sockets a user has on the other nodes.
 pub trait ConnectionCount: Send + Sync {
     /// One more of `user_id` opened on this node, which makes it `here` of them. The order of calls,
-    /// of this and of `closed`, is the order of what they tell. Returns how many
-    /// there are on all other nodes, as far as is known. Must answer soon, or with what is known:
-    /// the socket waits for it.
+    /// of this and of `closed`, is the order of what they tell. Returns how many there are on all other
+    /// nodes, as far as is known. Must answer soon, or with what is known: the socket waits for it.
     fn opened(&self, user_id: Uuid, here: u32) -> BoxFuture<'static, u32>;
     /// One less is open on this node, which has `here` of them left.
     fn closed(&self, user_id: Uuid, here: u32);
@@ -182,6 +181,13 @@ impl Connections {
         // Told under the lock, so that what is told last is what there is.
         let elsewhere = self.0.elsewhere.opened(user_id, here);
         Some((here, elsewhere, Seat { user_id, allowance, connections: self.clone() }))
+    }
+
+    /// Lets `tell` say how many sockets `user_id` has on this node, in one order with what is said
+    /// when they open and close. It must not wait.
+    pub fn tell<T>(&self, user_id: Uuid, tell: impl FnOnce(u32) -> T) -> T {
+        let users = self.users();
+        tell(users.get(&user_id).map_or(0, |user| user.here))
     }
 
     fn stand_up(&self, user_id: Uuid) {

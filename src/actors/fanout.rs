@@ -4,7 +4,6 @@
 //! switchboard hands a reference to each of its sockets.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::Addr;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::healing::{CatchUpAll, Watched};
+use super::healing::{CatchUpAll, Missed, Watched};
 use super::interest::Interest;
 use super::merge;
 use super::outbox::Kind;
@@ -40,7 +39,7 @@ pub struct Event {
 struct Line {
     board: Addr<Switchboard>,
     /// Set when its mailbox was full: the board then lets every socket catch up from PostgreSQL.
-    missed: Arc<AtomicBool>,
+    missed: Arc<Missed>,
     interest: Interest,
 }
 
@@ -75,7 +74,7 @@ impl Fanout {
 
     /// Adds a worker's switchboard; those of workers that died are dropped. `missed` is set by
     /// the fan-out when it could not hand something over; `interest` tells what its sockets follow.
-    pub fn register(&self, board: Addr<Switchboard>, missed: Arc<AtomicBool>, interest: Interest) {
+    pub fn register(&self, board: Addr<Switchboard>, missed: Arc<Missed>, interest: Interest) {
         let mut boards = self.boards.write().unwrap_or_else(PoisonError::into_inner);
         boards.retain(|line| line.board.connected());
         boards.push(Line { board, missed, interest });
@@ -129,8 +128,8 @@ impl Fanout {
             if !line.interest.has(channel) {
                 return;
             }
-            if line.board.try_send(Deliver(event.clone())).is_err() && event.seq.is_some() {
-                line.missed.store(true, Ordering::Release);
+            if line.board.try_send(Deliver(event.clone())).is_err() {
+                line.missed.drop_event(&event);
             }
         });
     }
@@ -139,7 +138,7 @@ impl Fanout {
     /// come.
     pub fn catch_up_here(&self) {
         self.each(|line| {
-            line.missed.store(true, Ordering::Release);
+            line.missed.note();
             // A board that is too full for this looks at the flag after the next event.
             let _ = line.board.try_send(CatchUpAll);
         });
@@ -196,7 +195,7 @@ impl Fanout {
         let heads: Arc<[_]> = heads.into();
         self.each(|line| {
             if line.board.try_send(Heads(heads.clone())).is_err() {
-                line.missed.store(true, Ordering::Release);
+                line.missed.note();
             }
         });
     }

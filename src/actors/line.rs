@@ -108,21 +108,23 @@ impl Line {
         Rc::new(Self { outlet, state })
     }
 
-    /// Queues a whole frame. Nothing is queued on a socket that is being closed.
-    pub fn push(self: &Rc<Self>, frame: Bytes, kind: Kind) {
+    /// Queues a whole frame; false when it is not, since the socket is being closed or, slow, goes
+    /// without what is fleeting.
+    pub fn push(self: &Rc<Self>, frame: Bytes, kind: Kind) -> bool {
         let mut state = self.state.borrow_mut();
         if state.is_closing() {
-            return;
+            return false;
         }
-        if state.outbox.push(frame, kind).is_err() {
+        let Ok(queued) = state.outbox.push(frame, kind) else {
             counters::slow_consumer_closed();
             state.closing = Some(Close::SlowConsumer);
             state.outbox.give_up(Close::SlowConsumer.frame());
             // To count the time that the peer gets.
             wake(state);
-        } else {
-            self.write_soon(state);
-        }
+            return false;
+        };
+        self.write_soon(state);
+        queued
     }
 
     /// Ends the socket after what is queued; the first reason stands.

@@ -24,7 +24,7 @@ pub mod error;
 pub mod fanout;
 mod frame_guard;
 mod goodbye;
-mod healing;
+pub mod healing;
 pub mod interest;
 pub mod line;
 mod merge;

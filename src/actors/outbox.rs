@@ -82,25 +82,25 @@ impl Outbox {
         self.queue.is_empty() || self.bytes + more <= HALF
     }
 
-    /// Queues a whole frame, or what its kind says instead. Refuses what must not be dropped and
-    /// has no room; one frame may be larger than the outbox if it is alone.
-    pub fn push(&mut self, frame: Bytes, kind: Kind) -> Result<(), Full> {
+    /// Queues a whole frame, or what its kind says instead; false when it is dropped. Refuses what must
+    /// not be dropped and has no room; one frame may be larger than the outbox if it is alone.
+    pub fn push(&mut self, frame: Bytes, kind: Kind) -> Result<bool, Full> {
         let after = self.bytes + frame.len();
         match kind {
             Kind::Fleeting if after > HALF => {
                 counters::ephemeral_dropped();
-                return Ok(());
+                return Ok(false);
             }
             Kind::Newest(key) => {
                 if let Some((_, waiting)) = self.aside.iter_mut().find(|(k, _)| *k == key) {
                     self.bytes = after - waiting.len();
                     *waiting = frame;
-                    return if self.bytes > CAPACITY { Err(Full) } else { Ok(()) };
+                    return if self.bytes > CAPACITY { Err(Full) } else { Ok(true) };
                 }
                 if after > HALF && !self.queue.is_empty() {
                     self.bytes = after;
                     self.aside.push((key, frame));
-                    return if after > CAPACITY { Err(Full) } else { Ok(()) };
+                    return if after > CAPACITY { Err(Full) } else { Ok(true) };
                 }
             }
             Kind::Kept if after > CAPACITY && !self.queue.is_empty() => return Err(Full),
@@ -108,7 +108,7 @@ impl Outbox {
         }
         self.bytes = after;
         self.queue.push_back(frame);
-        Ok(())
+        Ok(true)
     }
 
     /// Drops everything but the rest of a frame that has begun, then queues `last`.

@@ -17,6 +17,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::connections::Connections;
 use super::directory::Directory;
 use super::error::Result;
 use super::fanout::Fanout;
@@ -50,6 +51,7 @@ pub struct PresenceActor {
 struct Common {
     news: PresenceNews,
     bus: Bus,
+    connections: Connections,
     grace: Duration,
     /// Some report has failed.
     unreported: Arc<AtomicBool>,
@@ -90,15 +92,15 @@ impl PresenceActor {
             return;
         }
         let view = self.presence.view(super::now());
-        // Beside what each socket tells of itself: of the last one nobody else would.
-        let sockets = Some(u32::try_from(self.presence.sockets()).unwrap_or(u32::MAX));
         self.told = view.state;
         let Some(members) = self.common.bus.members() else {
             return self.common.news.tell(self.user_id, None, view);
         };
         self.reporting = true;
         let user_id = self.user_id;
-        let report = async move { members.report(user_id, Some(view), sockets).await };
+        // With the number of sockets, which may not have come to Redis when they opened and closed.
+        let told = |here| members.report(user_id, Some(view), Some(here));
+        let report = self.common.connections.tell(user_id, told);
         ctx.spawn(report.into_actor(self).map(move |told, actor, ctx| {
             actor.reporting = false;
             // Who does not wait any more needs no answer.
@@ -226,12 +228,18 @@ pub struct PresenceBook {
 
 impl PresenceBook {
     /// A user is offline when no socket was open for `grace`.
-    pub fn new(threads: Arc<[ArbiterHandle]>, fanout: Fanout, grace: Duration) -> Self {
+    pub fn new(
+        threads: Arc<[ArbiterHandle]>,
+        fanout: Fanout,
+        connections: Connections,
+        grace: Duration,
+    ) -> Self {
         let news = PresenceNews::new(fanout.clone());
         let (bus, unreported) = (fanout.bus().clone(), Arc::default());
         let common = Common {
             news,
             bus,
+            connections,
             grace,
             unreported,
             all_due: Arc::default(),
@@ -279,16 +287,21 @@ impl PresenceBook {
 
     /// `user_id` as others may see them, over all nodes as far as they are known.
     pub async fn look(&self, user_id: Uuid) -> Result<View> {
+        Ok(self.seen(user_id).await?.0)
+    }
+
+    /// The same, and as of which change that all nodes know of.
+    async fn seen(&self, user_id: Uuid) -> Result<(View, Option<i64>)> {
         let _permit = self.users.permit()?;
         let here = match self.users.find(user_id) {
             Some(actor) => actor.send(Look).await?,
             None => View::default(),
         };
-        let elsewhere = match self.common.bus.members() {
+        let (elsewhere, version) = match self.common.bus.members() {
             Some(members) => members.elsewhere(user_id).await.unwrap_or_default(),
-            None => View::default(),
+            None => (View::default(), None),
         };
-        Ok(here.and(elsewhere))
+        Ok((here.and(elsewhere), version))
     }
 
     /// Another node told that `user_id` is seen as `view`.
@@ -298,8 +311,8 @@ impl PresenceBook {
 
     /// Tells the watchers of this node what those are whom they follow: a change may not have come.
     pub async fn tell_again(&self) {
-        let tell = async |user_id| match self.look(user_id).await {
-            Ok(view) => self.common.news.tell(user_id, None, view),
+        let tell = async |user_id| match self.seen(user_id).await {
+            Ok((view, version)) => self.common.news.tell(user_id, version, view),
             Err(e) => tracing::debug!("presence was not told again: {e:?}"),
         };
         stream::iter(self.fanout.watched().await).for_each_concurrent(ASKED, tell).await;

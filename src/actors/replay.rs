@@ -21,7 +21,7 @@ use super::protocol;
 use crate::domain::channel::Channel;
 use crate::models::calendar_commit::calendar_event;
 use crate::models::pool::Pool;
-use crate::models::{Conn, calendars, conversation_events, conversations, user_events};
+use crate::models::{Conn, calendars, conversation_events, user_events};
 
 /// Events read at once. A socket that missed more reads on, page by page.
 pub const PAGE: i64 = 200;
@@ -104,14 +104,4 @@ async fn page(conn: &mut Conn, channel: Channel, since: i64) -> QueryResult<Vec<
             .collect(),
         Channel::Presence(_) => Vec::new(),
     })
-}
-
-/// The seq of the newest event of `channel`; `None` when there is no such channel.
-pub async fn head(conn: &mut Conn, channel: Channel) -> QueryResult<Option<i64>> {
-    match channel {
-        Channel::User(id) => user_events::head(conn, id).await.map(Some),
-        Channel::Conversation(id) => conversations::head(conn, id).await,
-        Channel::Calendar(id) => calendars::version(conn, id).await,
-        Channel::Presence(_) => Ok(Some(0)),
-    }
 }

@@ -36,7 +36,9 @@ where
         while let Some(actor) = &mut self.actor {
             match actor.as_mut().poll_next(cx) {
                 // Pings and pongs go the way of everything else, so that no frame cuts another.
-                Poll::Ready(Some(Ok(frames))) => self.line.push(frames, Kind::Kept),
+                Poll::Ready(Some(Ok(frames))) => {
+                    self.line.push(frames, Kind::Kept);
+                }
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(Some(Err(e))),
                 Poll::Ready(None) => self.actor = None,
                 Poll::Pending => break,

@@ -61,8 +61,12 @@ impl Socket {
 
     fn done_by_line(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Ping => self.line.push(protocol::frame(0x89, b""), Kind::Kept),
-            Effect::Pong(payload) => self.line.push(protocol::frame(0x8a, payload), Kind::Kept),
+            Effect::Ping => {
+                self.line.push(protocol::frame(0x89, b""), Kind::Kept);
+            }
+            Effect::Pong(payload) => {
+                self.line.push(protocol::frame(0x8a, payload), Kind::Kept);
+            }
             // Whatever was answered before has to leave first: the driver closes.
             Effect::Close(_)
             | Effect::Verify(_)
@@ -70,7 +74,9 @@ impl Socket {
             | Effect::Start(_)
             | Effect::Answer { .. } => return false,
             #[cfg(feature = "autobahn")]
-            Effect::Send(frame) => self.line.push(frame.clone(), Kind::Kept),
+            Effect::Send(frame) => {
+                self.line.push(frame.clone(), Kind::Kept);
+            }
         }
         true
     }
@@ -234,19 +240,24 @@ impl Rosters {
         self.each(|| Order::Revoke(sessions.clone()));
     }
 
-    /// Ends the subscriptions of users to the channels beside them, on this node.
-    pub fn expel(&self, mut ended: Vec<(Uuid, Channel)>) {
+    /// Ends the subscriptions of users to the channels beside them, on this node. False when some
+    /// worker is at the limit of what may wait: it is left to the job that reads from the database.
+    pub fn expel(&self, mut ended: Vec<(Uuid, Channel)>) -> bool {
         ended.sort_unstable();
         let ended: Arc<[(Uuid, Channel)]> = ended.into();
-        self.each(|| Order::Expel(ended.clone()));
+        self.each(|| Order::Expel(ended.clone()))
     }
 
-    fn each(&self, order: impl Fn() -> Order) {
+    /// Whether every worker took it.
+    fn each(&self, order: impl Fn() -> Order) -> bool {
+        let mut all = true;
         for door in self.doors.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if door.try_send(order()).is_err() {
                 tracing::warn!("a worker is too busy to end sockets at once");
+                all = false;
             }
         }
+        all
     }
 
     /// Tells every socket that the hub stops and closes them over `window`; returns when all are

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
-use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::channel_commands::{read_resume, read_subscribe, read_unsubscribe};
@@ -12,6 +10,7 @@ use super::error::Error;
 use super::line::Kind;
 use super::protocol::{self, Close};
 use super::session::{Ctx, Session};
+use super::session_presence::Watching;
 use super::socket_machine::Input;
 use super::subscriptions::{self, Opening};
 use super::switchboard::{CatchUp, Ticket};
@@ -24,13 +23,11 @@ use crate::models::openings::Head;
 /// Pause before a socket that is full, or ahead of what it can read, is looked at again.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Users of one socket whose presence is asked about at once.
-const LOOKS: usize = 32;
 /// How often the pause doubles for a socket that reads nothing although there should be something.
 const DOUBLINGS: u32 = 7;
 
 /// Why a channel is opened, and so who hears of it.
-enum Asked {
+pub(super) enum Asked {
     /// Nobody: the socket's own channel.
     Implicit,
     /// The command under way.
@@ -58,16 +55,8 @@ struct Listening {
     ticket: Ticket,
 }
 
-/// A user whose presence is asked about, for one who may know it.
-struct Watching {
-    user_id: uuid::Uuid,
-    ticket: Ticket,
-    /// When a session of theirs was last used.
-    last_used: Option<Timestamp>,
-}
-
 /// A `resume` under way.
-struct Resume {
+pub(super) struct Resume {
     /// What is answered about each channel.
     done: Map<String, Value>,
     /// The channels that are open, and from where they are to be caught up with.
@@ -171,11 +160,11 @@ impl Session {
             };
             let opening = match (head, heads) {
                 (Some(head), _) => {
-                    self.world.board.borrow_mut().admit(channel, &self.socket.line, ticket);
                     if let Channel::Presence(user_id) = channel {
                         watching.push(Watching { user_id, ticket, last_used: head.last_used });
                         continue;
                     }
+                    self.world.board.borrow_mut().admit(channel, &self.socket.line, ticket);
                     Ok(Opening { head: head.seq, snapshot: None })
                 }
                 (None, Ok(_)) => Err(Refusal::NotFound("channel").into()),
@@ -189,33 +178,7 @@ impl Session {
         self.look(watching, asked, ctx);
     }
 
-    /// Finds out how users are seen, whose news flow already, and then answers.
-    fn look(&mut self, watching: Vec<Watching>, asked: Asked, ctx: &mut Ctx) {
-        if watching.is_empty() {
-            return self.answer_resume(asked, ctx);
-        }
-        let presence = self.world.presence.clone();
-        let looks = stream::iter(watching).map(move |one| {
-            let presence = presence.clone();
-            async move {
-                let seen = subscriptions::open_presence(&presence, one.user_id, one.last_used);
-                (one.user_id, one.ticket, seen.await)
-            }
-        });
-        let looks = looks.buffered(LOOKS).collect::<Vec<_>>();
-        ctx.spawn(looks.into_actor(self).map(move |seen, session, ctx| {
-            let mut asked = asked;
-            for (user_id, ticket, seen) in seen {
-                match session.opened(Channel::Presence(user_id), None, seen, ticket, asked, ctx) {
-                    Some(more) => asked = more,
-                    None => return,
-                }
-            }
-            session.answer_resume(asked, ctx);
-        }));
-    }
-
-    fn answer_resume(&mut self, asked: Asked, ctx: &mut Ctx) {
+    pub(super) fn answer_resume(&mut self, asked: Asked, ctx: &mut Ctx) {
         let Asked::Resume(resume) = asked else { return };
         self.feed(Input::Finished(Ok(json!({ "channels": resume.done }))), ctx);
         for start in resume.opened {
@@ -252,7 +215,7 @@ impl Session {
     }
 
     /// Says what came of one channel to whoever asked; a `resume` comes back, for the next one.
-    fn opened(
+    pub(super) fn opened(
         &mut self,
         channel: Channel,
         since: Option<i64>,
@@ -261,6 +224,11 @@ impl Session {
         asked: Asked,
         ctx: &mut Ctx,
     ) -> Option<Asked> {
+        // Who was shut out meanwhile must not hear that they follow.
+        let kept = self.socket.channels.borrow().contains(&channel);
+        let result = result.and_then(|opening| {
+            if kept { Ok(opening) } else { Err(Refusal::NotFound("channel").into()) }
+        });
         if result.is_err() {
             self.unfollow(channel, ticket, ctx);
         }

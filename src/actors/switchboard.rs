@@ -8,15 +8,15 @@
 //! the fan-out or the bus do.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::{Actor, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
 
 use super::fanout::Event;
+use super::healing::Missed;
 use super::interest::Interest;
 use super::line::{Kind, Line, Outlet};
 use super::protocol::Close;
@@ -42,7 +42,8 @@ pub type Ticket = u64;
 /// How far a subscription is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cursor {
-    /// It is being found out whether the socket may follow; the newest seq heard of meanwhile.
+    /// It is being found out whether the socket may follow; the newest seq heard of meanwhile, or how
+    /// many events of a channel that has no seqs.
     Asking(i64),
     /// Everything up to this seq was handed over.
     Live(i64),
@@ -93,21 +94,10 @@ impl Board {
         &self.replays
     }
 
-    /// Lets `line` follow `channel`; live events wait until `advance` says how far the socket is.
-    /// An earlier subscription ends, and what is still read for it counts no more.
-    pub fn subscribe(
-        &mut self,
-        channel: Channel,
-        line: &Rc<Line>,
-        catch_up: Recipient<CatchUp>,
-    ) -> Ticket {
-        let ticket = self.listen(channel, line, catch_up);
-        self.admit(channel, line, ticket);
-        ticket
-    }
-
-    /// The same for a socket of which it is not known yet whether it may: nothing is handed over
-    /// before [`admit`](Self::admit), and what is heard of meanwhile is not forgotten.
+    /// Lets `line` listen to `channel` while it is found out whether it may: nothing is handed over
+    /// before [`admit`](Self::admit), and what is heard of meanwhile is not forgotten. Durable events
+    /// then wait until `advance` says how far the socket is. An earlier subscription ends, and what is
+    /// still read for it counts no more.
     pub fn listen(
         &mut self,
         channel: Channel,
@@ -133,6 +123,15 @@ impl Board {
             && let Cursor::Asking(heard) = s.cursor
         {
             s.cursor = Cursor::Behind(heard);
+        }
+    }
+
+    /// Whether something was heard of `channel`, which keeps no events, since `line` began to listen or
+    /// since the last call.
+    pub fn was_stirred(&mut self, channel: Channel, line: &Rc<Line>, ticket: Ticket) -> bool {
+        match self.find(channel, line).filter(|s| s.ticket == ticket).map(|s| &mut s.cursor) {
+            Some(Cursor::Asking(heard)) => std::mem::take(heard) > 0,
+            Some(Cursor::Live(_) | Cursor::Behind(_)) | None => false,
         }
     }
 
@@ -198,17 +197,22 @@ impl Board {
         let mut sent = 0;
         for s in &mut followers.list {
             let Some(seq) = event.seq else {
-                if !matches!(s.cursor, Cursor::Asking(_)) {
-                    s.line.push(frame.clone(), event.kind);
-                    sent += 1;
+                match s.cursor {
+                    // What was seen of it may be older than this.
+                    Cursor::Asking(heard) if !event.channel.is_durable() => {
+                        s.cursor = Cursor::Asking(heard + 1);
+                    }
+                    Cursor::Asking(_) => {}
+                    Cursor::Live(_) | Cursor::Behind(_) => {
+                        sent += usize::from(s.line.push(frame.clone(), event.kind));
+                    }
                 }
                 continue;
             };
             match s.cursor {
                 Cursor::Live(last) if seq == last + 1 => {
                     s.cursor = Cursor::Live(seq);
-                    s.line.push(frame.clone(), Kind::Kept);
-                    sent += 1;
+                    sent += usize::from(s.line.push(frame.clone(), Kind::Kept));
                 }
                 Cursor::Live(last) if seq > last => s.fall_behind(event.channel, last, seq),
                 Cursor::Live(_) => {}
@@ -227,6 +231,13 @@ impl Board {
                     s.fall_behind(*channel, last, last);
                 }
             }
+        }
+    }
+
+    /// A state was not told in these channels: who follows them has to come again and look.
+    fn close_all(&mut self, channels: &HashSet<Channel>) {
+        for followers in channels.iter().filter_map(|channel| self.channels.get(channel)) {
+            followers.list.iter().for_each(|s| s.line.close(Close::Overloaded));
         }
     }
 
@@ -290,13 +301,22 @@ impl Subscription {
 /// The door to one worker's board.
 pub struct Switchboard {
     pub(super) board: SharedBoard,
-    pub(super) missed: Arc<AtomicBool>,
+    missed: Arc<Missed>,
 }
 
 impl Switchboard {
     /// The switchboard of `board`; `missed` is how the fan-out says that it dropped something.
-    pub fn new(board: SharedBoard, missed: Arc<AtomicBool>) -> Self {
+    pub fn new(board: SharedBoard, missed: Arc<Missed>) -> Self {
         Self { board, missed }
+    }
+
+    /// Lets sockets make up for what this worker had no room for.
+    pub(super) fn heal(&self) {
+        if let Some(states) = self.missed.take() {
+            let mut board = self.board.borrow_mut();
+            board.catch_up_all();
+            board.close_all(&states);
+        }
     }
 }
 
@@ -319,11 +339,8 @@ impl Handler<Deliver> for Switchboard {
     type Result = ();
 
     fn handle(&mut self, Deliver(event): Deliver, _: &mut Context<Self>) {
-        let mut board = self.board.borrow_mut();
-        board.deliver(&event);
-        if self.missed.swap(false, Ordering::AcqRel) {
-            board.catch_up_all();
-        }
+        self.board.borrow_mut().deliver(&event);
+        self.heal();
     }
 }
 
@@ -353,9 +370,8 @@ impl Handler<Heads> for Switchboard {
         for (channel, head) in heads.iter() {
             board.see_head(*channel, *head);
         }
-        if self.missed.swap(false, Ordering::AcqRel) {
-            board.catch_up_all();
-        }
+        drop(board);
+        self.heal();
     }
 }
 
@@ -387,13 +403,42 @@ mod tests {
         Event { channel, seq: Some(seq), kind: Kind::Kept, frame }
     }
 
+    /// Lets `line` follow `channel`, as one who may.
+    fn subscribe(
+        board: &mut Board,
+        channel: Channel,
+        line: &Rc<Line>,
+        catch_up: Recipient<CatchUp>,
+    ) -> Ticket {
+        let ticket = board.listen(channel, line, catch_up);
+        board.admit(channel, line, ticket);
+        ticket
+    }
+
+    #[actix::test]
+    async fn what_is_told_while_presence_is_looked_at_comes_not_before_the_answer() {
+        let (channel, line) =
+            (Channel::Presence(uuid::Uuid::nil()), Line::new(Rc::default(), None));
+        let mut board = Board::default();
+        let ticket = board.listen(channel, &line, Probe::default().start().recipient());
+        let news = Event { seq: None, ..event(channel, 1) };
+        assert!(!board.was_stirred(channel, &line, ticket));
+        board.deliver(&news);
+        assert_eq!(line.drain(), b"");
+        assert!(board.was_stirred(channel, &line, ticket), "it has to be looked at again");
+        assert!(!board.was_stirred(channel, &line, ticket));
+        board.admit(channel, &line, ticket);
+        board.deliver(&news);
+        assert_eq!(line.drain(), [1]);
+    }
+
     #[actix::test]
     async fn a_head_that_nobody_has_heard_of_is_not_told() {
         let (channel, line) =
             (Channel::Calendar(uuid::Uuid::nil()), Line::new(Rc::default(), None));
         let mut board = Board::default();
         assert_eq!(board.head(channel, &line), None);
-        let ticket = board.subscribe(channel, &line, Probe::default().start().recipient());
+        let ticket = subscribe(&mut board, channel, &line, Probe::default().start().recipient());
         assert_eq!(board.head(channel, &line), None, "it is being opened");
         assert!(board.advance(channel, &line, ticket, (0, true)));
         assert_eq!(board.head(channel, &line), Some(0), "nothing has happened in it yet");
@@ -409,7 +454,7 @@ mod tests {
         let told = Rc::new(RefCell::new(Vec::new()));
         let probe = Probe(told.clone()).start();
         let (mut board, line) = (Board::default(), Line::new(Rc::default(), None));
-        let ticket = board.subscribe(channel, &line, probe.recipient());
+        let ticket = subscribe(&mut board, channel, &line, probe.recipient());
         assert!(board.advance(channel, &line, ticket, (0, true)));
         let (mut committed, mut late) = (0, Vec::new());
         for fate in fates.iter().chain([&0]) {

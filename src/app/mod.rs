@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::calendar::{BookingRules, CalendarBatch, Calendars};
 use crate::actors::committer::Committer;
+use crate::actors::connections::Connections;
 use crate::actors::conversation::{Conversations, MessageBatch};
 use crate::actors::conversation_changes::ChangeBatch;
 use crate::actors::error::Error;
@@ -140,6 +141,7 @@ struct World {
     fanout: Fanout,
     calendars: Calendars,
     conversations: Conversations,
+    connections: Connections,
     presence: PresenceBook,
     passwords: Passwords,
     push: Arc<Push>,
@@ -260,7 +262,9 @@ impl World {
         let changes = Committer::start(ChangeBatch, pool.clone(), fanout.clone());
         let conversations =
             Conversations::new(threads.clone(), pool.clone(), fanout.clone(), messages, changes);
-        let presence = PresenceBook::new(threads, fanout.clone(), config.sockets.presence_grace);
+        let connections = server::connections(config, &fanout);
+        let grace = config.sockets.presence_grace;
+        let presence = PresenceBook::new(threads, fanout.clone(), connections.clone(), grace);
         // The bus may tell of these from now on. Set once, here.
         let _ = listeners.calendars.set(calendars.clone());
         let _ = listeners.conversations.set(conversations.clone());
@@ -280,6 +284,7 @@ impl World {
             fanout,
             calendars,
             conversations,
+            connections,
             presence,
             passwords,
             push,

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::Actor;
@@ -27,6 +26,7 @@ use super::{Services, StartError, World};
 use crate::actors::connections::{Alone, ConnectionCount, Connections, UserLimits};
 use crate::actors::elsewhere::OtherNodes;
 use crate::actors::fanout::Fanout;
+use crate::actors::healing::Missed;
 use crate::actors::openings::Openings;
 use crate::actors::presence::PresenceBook;
 use crate::actors::protocol;
@@ -79,15 +79,10 @@ pub(super) fn start(
         #[cfg(feature = "autobahn")]
         echo: false,
     };
-    let limits = UserLimits {
-        connections: config.sockets.connections_per_user,
-        per_second: config.sockets.user_commands,
-        burst: config.sockets.user_commands.saturating_mul(2),
-    };
     let kitchen = Kitchen {
         fanout: world.fanout.clone(),
         presence: world.presence.clone(),
-        connections: Connections::new(limits, elsewhere(world)),
+        connections: world.connections.clone(),
         openings: Openings::start(&world.pool),
         rules,
         services: services.clone(),
@@ -232,12 +227,18 @@ async fn boxed(
     Ok(next.call(req).await?.map_into_boxed_body())
 }
 
-/// Who knows what a user has on other nodes.
-fn elsewhere(world: &World) -> Arc<dyn ConnectionCount> {
-    match world.fanout.bus().members() {
+/// The users who have sockets here, and how many they have on other nodes.
+pub(super) fn connections(config: &Config, fanout: &Fanout) -> Connections {
+    let limits = UserLimits {
+        connections: config.sockets.connections_per_user,
+        per_second: config.sockets.user_commands,
+        burst: config.sockets.user_commands.saturating_mul(2),
+    };
+    let elsewhere: Arc<dyn ConnectionCount> = match fanout.bus().members() {
         Some(members) => Arc::new(OtherNodes(members)),
         None => Arc::new(Alone),
-    }
+    };
+    Connections::new(limits, elsewhere)
 }
 
 fn ops(services: &Services) -> Ops {
@@ -258,7 +259,7 @@ fn of_this_worker(fanout: &Fanout) -> (SharedBoard, SharedRoster) {
             return (board.clone(), roster.clone());
         }
         let board = SharedBoard::default();
-        let missed = Arc::new(AtomicBool::new(false));
+        let missed = Arc::new(Missed::default());
         let switchboard = Switchboard::new(board.clone(), missed.clone()).start();
         fanout.register(switchboard, missed, board.borrow().interest().clone());
         let roster = fanout.rosters().start(board.clone());

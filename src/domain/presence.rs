@@ -111,11 +111,6 @@ impl Presence {
         self.leaving.iter().map(|(_, until)| *until).filter(|until| *until > now).min()
     }
 
-    /// How many sockets are open.
-    pub fn sockets(&self) -> usize {
-        self.sockets.len()
-    }
-
     /// Whether nothing is left to remember at `now`: no socket, no device that is just leaving.
     pub fn is_idle(&self, now: Timestamp) -> bool {
         self.sockets.is_empty() && self.due(now).is_none()

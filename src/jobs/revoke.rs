@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::actors::error::Result;
+use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
 use crate::actors::now;
 use crate::domain::channel::Channel;
@@ -97,7 +97,7 @@ async fn end_memberships(
         let new: Vec<Departure> = page.iter().filter(|d| !known.contains(d)).copied().collect();
         if !new.is_empty() {
             let over = |d: &Departure| (d.user_id, Channel::Conversation(d.conversation_id));
-            fanout.rosters().expel(new.iter().map(over).collect());
+            end(fanout, new.iter().map(over).collect())?;
             end_acquaintances(pool, fanout, &new).await?;
         }
         let full = is_full(page.len());
@@ -119,7 +119,7 @@ async fn end_acquaintances(pool: &Pool, fanout: &Fanout, gone: &[Departure]) -> 
         let mut conn = pool.get().await?;
         let pairs = departures::strangers(&mut conn, some, &watched).await?;
         drop(conn);
-        keep_apart(fanout, pairs.into_iter());
+        keep_apart(fanout, pairs.into_iter())?;
     }
     Ok(())
 }
@@ -137,7 +137,7 @@ async fn end_presence(
         drop(conn);
         last = page.last().copied();
         let new = page.iter().filter(|block| !known.contains(block));
-        keep_apart(fanout, new.map(|block| (block.blocker_id, block.blocked_id)));
+        keep_apart(fanout, new.map(|block| (block.blocker_id, block.blocked_id)))?;
         let full = is_full(page.len());
         seen.extend(page);
         if !full {
@@ -148,12 +148,18 @@ async fn end_presence(
 }
 
 /// Neither of a pair follows the other's presence any more.
-fn keep_apart(fanout: &Fanout, pairs: impl Iterator<Item = (Uuid, Uuid)>) {
+fn keep_apart(fanout: &Fanout, pairs: impl Iterator<Item = (Uuid, Uuid)>) -> Result<()> {
     let both = |(a, b)| [(a, Channel::Presence(b)), (b, Channel::Presence(a))];
-    let over: Vec<(Uuid, Channel)> = pairs.flat_map(both).collect();
-    if !over.is_empty() {
-        fanout.rosters().expel(over);
+    end(fanout, pairs.flat_map(both).collect())
+}
+
+/// Ends subscriptions; fails when some worker has no room for it, so that the next look reads the
+/// same again.
+fn end(fanout: &Fanout, over: Vec<(Uuid, Channel)>) -> Result<()> {
+    if over.is_empty() || fanout.rosters().expel(over) {
+        return Ok(());
     }
+    Err(Error::overloaded())
 }
 
 fn is_full(rows: usize) -> bool {

@@ -152,11 +152,6 @@ pub async fn is_member(conn: &mut Conn, id: Uuid, user_id: Uuid) -> QueryResult<
         .await
 }
 
-/// The head of a conversation.
-pub async fn head(conn: &mut Conn, id: Uuid) -> QueryResult<Option<i64>> {
-    conversations::table.find(id).select(conversations::last_seq).first(conn).await.optional()
-}
-
 /// Where a member stands after a receipt.
 #[derive(Debug, Clone, Copy)]
 pub struct Advanced {

@@ -52,16 +52,6 @@ pub async fn open(
     add_token(conn, session_id, token).await
 }
 
-/// When `user_id` last logged in or renewed a token, if ever.
-pub async fn last_used(conn: &mut Conn, user_id: Uuid) -> QueryResult<Option<Timestamp>> {
-    let at: Option<jiff_diesel::Timestamp> = sessions::table
-        .filter(sessions::user_id.eq(user_id))
-        .select(diesel::dsl::max(sessions::last_used_at))
-        .get_result(conn)
-        .await?;
-    Ok(at.map(jiff_diesel::Timestamp::to_jiff))
-}
-
 /// Stores the next token of a session.
 pub async fn add_token(conn: &mut Conn, session_id: Uuid, token: NewToken<'_>) -> QueryResult<()> {
     diesel::insert_into(refresh_tokens::table)

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Conn;
 use super::fixed::Fixed;
 use super::json::Json;
-use super::schema::{user_channels, user_events};
+use super::schema::user_events;
 
 /// An event for one user, before it has a seq.
 #[derive(Debug, Clone)]
@@ -21,17 +21,6 @@ pub struct NewUserEvent {
     /// Name of the event, `booking:created` and so on.
     pub event: &'static str,
     pub data: Json,
-}
-
-/// The seq of the newest event of a user.
-pub async fn head(conn: &mut Conn, user_id: Uuid) -> QueryResult<i64> {
-    Ok(user_channels::table
-        .find(user_id)
-        .select(user_channels::last_seq)
-        .first(conn)
-        .await
-        .optional()?
-        .unwrap_or(0))
 }
 
 /// The events after `since`, oldest first, at most `limit`.

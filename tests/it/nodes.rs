@@ -141,7 +141,7 @@ async fn the_last_report_counts_whatever_is_read_first() {
         new.await.unwrap();
         old.await.unwrap();
         let (view, sockets) = pair[1];
-        assert_eq!(other.elsewhere(user).await.unwrap().state, view.state);
+        assert_eq!(other.elsewhere(user).await.unwrap().0.state, view.state);
         if sockets > 0 {
             let keys = redis.ask("KEYS klearkarma:node:*:present").await;
             assert!(keys.contains(":present"), "the sweep of a dead node would forget them");

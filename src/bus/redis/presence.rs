@@ -251,27 +251,30 @@ impl Members {
         self.shared.stamp.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// `user_id` as the other nodes have them.
-    pub async fn elsewhere(&self, user_id: Uuid) -> Result<View, Away> {
+    /// `user_id` as the other nodes have them, and the version of the last change, if there is one.
+    pub async fn elsewhere(&self, user_id: Uuid) -> Result<(View, Option<i64>), Away> {
         let fields: Vec<(String, i64)> =
             self.shared.link.ask(cmd("HGETALL").arg(user_key(user_id))).await?;
         let own = format!("s:{}", self.me().simple());
-        let mut view = View::default();
+        let (mut view, mut version) = (View::default(), None);
         for (field, value) in fields {
             if field == "seen" {
                 view.last_seen = instant(value);
+            } else if field == "version" {
+                version = Some(value);
             } else if field.starts_with("s:") && field != own {
                 view.state = view.state.max(state_of(u8::try_from(value).unwrap_or_default()));
             }
         }
-        Ok(view)
+        Ok((view, version))
     }
 
     /// Says that this node lives, and finds out who does not.
     pub async fn beat(&self) -> Result<Seen, Away> {
+        // One whose last beat was not answered may be new without knowing it.
+        let was_known = self.shared.is_known.load(Ordering::Acquire);
         let mut seen = self.beat_once().await?;
         // One that was known and is not any more was taken for dead, too, and taken away.
-        let was_known = self.shared.is_known.load(Ordering::Acquire);
         if seen.as_ref().is_none_or(|seen| seen.is_new && was_known) {
             self.shared.is_known.store(false, Ordering::Release);
             *self.shared.member.write().unwrap_or_else(PoisonError::into_inner) = Uuid::now_v7();
@@ -283,7 +286,7 @@ impl Members {
             .ask_patiently::<()>(cmd("PEXPIRE").arg(users_of(self.me())).arg(hour))
             .await?;
         self.shared.is_known.store(true, Ordering::Release);
-        seen.ok_or(Away)
+        seen.map(|seen| Seen { is_new: seen.is_new || !was_known, ..seen }).ok_or(Away)
     }
 
     /// None when this node counts as dead.
@@ -303,10 +306,10 @@ impl Members {
         Ok((status != "1").then_some(Seen { is_new: status == "2", dead }))
     }
 
-    /// Takes away what the dead `node` has told, unless another node is at it, and hands each user
-    /// whom others now see differently to `changed`. What is left when Redis goes away meanwhile
-    /// is for the next sweep.
-    pub async fn sweep(&self, node: Uuid, changed: impl Fn(Uuid, Told)) -> Result<(), Away> {
+    /// Takes away what the dead `node` has told, unless another node is at it, and hands `tell` what
+    /// each of its users is now: also those who are as before, since an earlier sweep may have ended
+    /// before it told. What is left when Redis goes away meanwhile is for the next sweep.
+    pub async fn sweep(&self, node: Uuid, tell: impl Fn(Uuid, Told)) -> Result<(), Away> {
         let link = &self.shared.link;
         let claim = format!("klearkarma:sweep:{}", node.simple());
         let mut take = cmd("SET");
@@ -326,12 +329,14 @@ impl Members {
             let reports: Vec<Cmd> =
                 users.iter().map(|user| self.told(node, *user, gone, LAST)).collect();
             let told = join_all(reports.iter().map(|report| link.ask_patiently(report))).await;
+            let mut all = Ok(());
             for (user_id, told) in users.into_iter().zip(told) {
-                let told = Told::read(told?);
-                if told.changed {
-                    changed(user_id, told);
+                match told {
+                    Ok(told) => tell(user_id, Told::read(told)),
+                    Err(e) => all = Err(e),
                 }
             }
+            all?;
             link.ask_patiently::<()>(cmd("ZREM").arg(users_of(node)).arg(names)).await?;
             link.ask_patiently::<()>(cmd("PEXPIRE").arg(&claim).arg(10_000)).await?;
         }

@@ -115,7 +115,7 @@ proptest! {
                 let lingers = left.is_some_and(|at| now < at + 15);
                 prop_assert_eq!(state != State::Offline, lingers);
             }
-            prop_assert_eq!(p.sockets(), open.len());
+            prop_assert_eq!(p.sockets.len(), open.len());
             prop_assert!(p.due(at(now)).is_none_or(|due| due <= at(now + 15)));
         }
         let end = match (open.is_empty(), open.values().all(|away| *away)) {
