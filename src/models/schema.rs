@@ -89,7 +89,7 @@ diesel::table! {
         actor_id -> Nullable<Uuid>,
         reason -> Nullable<Text>,
         created_at -> Timestamptz,
-        data -> Jsonb,
+        data -> Json,
     }
 }
 
@@ -511,7 +511,7 @@ diesel::table! {
         user_id -> Uuid,
         seq -> Int8,
         event -> Varchar,
-        data -> Jsonb,
+        data -> Json,
         created_at -> Timestamptz,
     }
 }
@@ -605,7 +605,6 @@ diesel::joinable!(message_versions -> messages (message_id));
 diesel::joinable!(conversation_events -> conversations (conversation_id));
 diesel::joinable!(booking_lines -> bookings (booking_id));
 diesel::joinable!(user_channels -> users (user_id));
-diesel::joinable!(user_events -> users (user_id));
 diesel::joinable!(notifications -> users (user_id));
 diesel::joinable!(devices -> users (user_id));
 diesel::joinable!(outbox -> users (user_id));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Json as SqlJson, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -72,7 +72,7 @@ pub async fn append(conn: &mut Conn, events: &[NewUserEvent]) -> QueryResult<Opt
         users.into_sql::<Array<SqlUuid>>(),
         places.clone().into_sql::<Array<BigInt>>(),
         names.into_sql::<Array<Text>>(),
-        data.into_sql::<Array<Jsonb>>(),
+        data.into_sql::<Array<SqlJson>>(),
     );
     let rows: Vec<(Uuid, i64, jiff_diesel::Timestamp)> =
         Fixed::<_, _, (SqlUuid, BigInt, Timestamptz)>::new(

@@ -6,7 +6,7 @@ use hub::domain::booking::Status;
 use hub::models::migrations::{self, Direction};
 use hub::models::violation::Violation;
 
-use crate::support::{postgres, rows};
+use crate::support::{Person, TestHub, postgres, rows};
 
 /// Everything that the catalog says of the schema, one line each.
 async fn snapshot(url: &str) -> Vec<String> {
@@ -110,6 +110,7 @@ fn diesel_type(udt: &str) -> &str {
         "numeric" => "Numeric",
         "date" => "Date",
         "timestamptz" => "Timestamptz",
+        "json" => "Json",
         "jsonb" => "Jsonb",
         "bytea" => "Bytea",
         "_text" => "Array<Text>",
@@ -321,4 +322,19 @@ async fn the_database_itself_refuses_two_bookings_of_one_time() {
     // The control: a state that does not block may lie over it.
     client.simple_query(&copy("cancelled")).await.unwrap();
     hub.stop().await;
+}
+
+/// No constraint of the events says so, since whoever appends one holds the user's channel.
+#[tokio::test]
+async fn the_events_of_a_user_go_with_the_user() {
+    let hub = TestHub::start().await;
+    let (practice, seeker) = (hub.practice().await, hub.seeker().await);
+    seeker.post(&hub, "/v1/bookings", practice.wish(practice.slot(0))).await.data(201);
+    let events = |person: &Person| format!("user_events WHERE user_id = '{}'", person.id);
+    for person in [&practice.person, &seeker] {
+        assert!(rows::count(&hub.database_url, &events(person)).await > 0);
+    }
+    hub.execute(&format!("DELETE FROM users WHERE id = '{}'", seeker.id)).await;
+    assert_eq!(rows::count(&hub.database_url, &events(&seeker)).await, 0);
+    assert!(rows::count(&hub.database_url, &events(&practice.person)).await > 0);
 }

@@ -1,6 +1,6 @@
 //! What follows from a change: the audit trail, events for both sides, notifications, pushes.
 
-use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Json as SqlJson, Nullable, Text, Uuid as SqlUuid};
 use diesel::{IntoSql, QueryResult};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
@@ -104,7 +104,7 @@ pub(super) async fn write_trail(conn: &mut Conn, trail: &[TrailEntry]) -> QueryR
         texts(|e| Some(&e.to_status)),
         actors.into_sql::<Array<Nullable<SqlUuid>>>(),
         texts(|e| e.reason.as_deref()),
-        data.into_sql::<Array<Jsonb>>(),
+        data.into_sql::<Array<SqlJson>>(),
     );
     let insert = "INSERT INTO booking_events (booking_id, version, action, from_status, to_status,
             actor_id, reason, data) SELECT * FROM unnest(";
