@@ -370,6 +370,23 @@ fn the_examples_of_rfc_5545_are_expanded_as_others_do() {
     }
 }
 
+/// Somebody with many daily habits, none of which ends, is no bomb.
+#[test]
+fn eight_daily_events_without_an_end_are_read_whole() {
+    let event = |n: usize| {
+        format!(
+            "BEGIN:VEVENT\r\nUID:{n}\r\nDTSTART:20250101T{:02}0000Z\r\nDURATION:PT30M\r\n\
+             RRULE:FREQ=DAILY\r\nEND:VEVENT\r\n",
+            8 + n
+        )
+    };
+    let events: String = (0..8).map(event).collect();
+    let text = format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\n{events}END:VCALENDAR\r\n");
+    let window = window("2027-03-01T12:00:00Z".parse().unwrap());
+    let busy = busy_times(&text, &TimeZone::UTC, window).unwrap();
+    assert_eq!((busy.occurrences, busy.intervals.len()), (8 * 792, 8 * 792));
+}
+
 /// Calendars that are made to keep the hub busy end, and soon.
 #[test]
 fn bombs_are_refused_in_time() {

@@ -655,3 +655,35 @@ async fn whole_days_are_the_practitioners_days() {
     assert_eq!(slots(&hub, &practice, -2, 26).await, hours(&practice, &[-2, -1, 24, 25]));
     hub.stop().await;
 }
+
+/// More than anybody wants to hear one by one: whoever watches is told to ask again, in a frame that
+/// fits, and all of it keeps its slots closed.
+#[tokio::test]
+async fn eight_daily_events_without_an_end_block_and_are_told_in_short() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice_with(json!({ "horizonDays": 730 })).await;
+    let seeker = hub.seeker().await;
+    let mut socket = Socket::open(&hub, &seeker).await;
+    socket.ok("subscribe", json!({ "channel": format!("calendar:{}", practice.id) })).await;
+    let event = |n: i64| {
+        format!(
+            "BEGIN:VEVENT\r\nUID:{n}\r\nDTSTART:{}\r\nDURATION:PT1H\r\nRRULE:FREQ=DAILY\r\n\
+             END:VEVENT\r\n",
+            stamp(practice.slot(2 * n))
+        )
+    };
+    let events: String = (0..8).map(event).collect();
+    let text = format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\n{events}END:VCALENDAR\r\n");
+    upload(&hub, &practice, &text).await.data(201);
+    let told = socket.event("availability:changed").await;
+    assert_eq!(
+        (&told["data"]["hoursChanged"], &told["data"]["changes"]),
+        (&json!(true), &json!([]))
+    );
+    assert!(rows::count(&hub.database_url, "blocked_times").await > 8 * 750);
+    for day in [0, 300, 700] {
+        refused_at(&hub, &seeker, &practice, 24 * day + 4).await;
+    }
+    assert_eq!(slots(&hub, &practice, 3, 6).await, hours(&practice, &[3, 5]));
+    hub.stop().await;
+}

@@ -24,8 +24,9 @@ use super::zones::Zones;
 use crate::domain::intervals;
 use crate::domain::time::{Interval, local_to_instant, shifted};
 
-/// The most occurrences that a calendar may have in the time that is looked at.
-pub const MAX_OCCURRENCES: usize = 5_000;
+/// The most occurrences that a calendar may have in the time that is looked at: twelve events that
+/// repeat daily.
+pub const MAX_OCCURRENCES: usize = 10_000;
 /// How far back events are looked at.
 const DAYS_BACK: i64 = 31;
 /// How far ahead: beyond the longest rolling horizon, 730 days, as the snapshot of a calendar.
@@ -69,7 +70,7 @@ impl fmt::Display for Problem {
         f.write_str(match self {
             Self::NotACalendar => "it is not an iCalendar file",
             Self::CutOff => "the file ends in the middle of the calendar",
-            Self::TooManyEvents => "it has more than 5000 events in the time that is looked at",
+            Self::TooManyEvents => "it has more than 10000 events in the time that is looked at",
             Self::TooMuchWork => "its repeating events repeat too often to be worked out",
         })
     }

@@ -13,6 +13,10 @@ use crate::domain::time::Interval;
 use crate::models::external_calendars::{self as rows, NewExternal, Reading};
 use crate::models::{Conn, calendars};
 
+/// The most changes that are told one by one, some 50 KB: a socket may have 256 KiB waiting, and a
+/// calendar elsewhere thousands of events.
+const TOLD: usize = 500;
+
 /// What was read, and of which calendar.
 #[derive(Debug, Clone)]
 pub struct Replacement {
@@ -90,7 +94,8 @@ pub(super) async fn remove(
     Ok(Outcome::External { changed })
 }
 
-/// Notes what became busy, and what became free and is not kept busy by something else.
+/// Notes what became busy, and what became free and is not kept busy by something else; or, when that
+/// is too much for one event, that slots are to be asked for again.
 async fn tell(
     conn: &mut Conn,
     practitioner_id: Uuid,
@@ -98,6 +103,10 @@ async fn tell(
     freed: &[Interval],
     ledger: &mut Ledger,
 ) -> QueryResult<()> {
+    if busy.len() + freed.len() > TOLD {
+        ledger.hours_changed.push(practitioner_id);
+        return Ok(());
+    }
     for time in busy {
         ledger.changed(practitioner_id, time.start(), time.end(), "busy");
     }
