@@ -1,8 +1,12 @@
 //! How many holds one seeker may have at a time: ten on all calendars together, whoever asks at once.
 
 use futures_util::future::join_all;
+use hub::domain::refusal::Refusal;
+use hub::models::calendar_commit::{Command, Job, Outcome, Placement, commit};
 use serde_json::{Value, json};
 
+use crate::races::{RULES, job};
+use crate::support::postgres::connect;
 use crate::support::{Person, Practice, TestHub, rows};
 
 async fn hold(hub: &TestHub, practice: &Practice, who: &Person, slot: i64) -> (u16, Value) {
@@ -73,5 +77,47 @@ async fn ten_are_ten_when_sixty_are_asked_for_at_once_on_many_calendars() {
     assert_eq!(granted, 10);
     assert_eq!(rows::count(&hub.database_url, "bookings WHERE status = 'held'").await, 10);
     second.stop().await;
+    hub.stop().await;
+}
+
+/// Of what one seeker asks for at once, what another node was faster with does not count.
+#[tokio::test]
+async fn a_hold_that_loses_makes_room_for_another_of_the_same_transaction() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice().await;
+    let group = hub.practice_with(json!({ "capacity": 3 })).await;
+    let (seeker, other) = (hub.seeker().await, hub.seeker().await);
+    other.post(&hub, "/v1/bookings", practice.wish(practice.slot(20))).await.data(201);
+    for n in 0..8 {
+        assert_eq!(hold(&hub, &practice, &seeker, n).await.0, 201);
+    }
+    let asked = |practice: &Practice, slot, capacity| -> Job {
+        let mut job = job(practice, &seeker, practice.slot(slot), 60);
+        if let Command::Place(new) = &mut job.command {
+            (new.placement, new.capacity) = (Placement::Hold(600.0), capacity);
+        }
+        job
+    };
+    let jobs = [
+        asked(&practice, 20, None),
+        asked(&practice, 10, None),
+        // Refused until the first has lost: then there is room for one of them.
+        asked(&group, 11, Some(3)),
+        asked(&practice, 12, None),
+    ];
+    let mut conn = connect(&hub.database_url).await;
+    let done = commit(&mut conn, RULES, &jobs).await.unwrap();
+    let said: Vec<&str> = done
+        .outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Outcome::Booked(_) => "held",
+            Outcome::Taken => "taken",
+            Outcome::Refused(Refusal::TooManyHolds { .. }) => "too many",
+            _ => "something else",
+        })
+        .collect();
+    assert_eq!(said, ["taken", "held", "held", "too many"]);
+    assert_eq!(rows::count(&hub.database_url, "bookings WHERE status = 'held'").await, 10);
     hub.stop().await;
 }

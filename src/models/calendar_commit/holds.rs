@@ -62,21 +62,21 @@ pub const MAX_HOLDS: u16 = 10;
 /// one number.
 const OF_SEEKERS: i32 = 1;
 
-/// Refuses what would be one hold too many for its seeker. Exact, also over calendars and nodes: who
-/// counts has the seeker's lock until its holds are stored. Nothing is asked when nothing is to be
-/// held.
+/// Refuses what would be one hold too many for its seeker; returns which jobs those are, and whose,
+/// for [`admit_again`]. Exact, also over calendars and nodes: who counts has the seeker's lock until
+/// its holds are stored. Nothing is asked when nothing is to be held.
 pub(super) async fn refuse_too_many(
     conn: &mut Conn,
     jobs: &[Job],
     ledger: &mut Ledger,
-) -> QueryResult<()> {
+) -> QueryResult<Vec<(usize, Uuid)>> {
     let holder = |job: &Job| match &job.command {
         Command::Place(new) if matches!(new.placement, Placement::Hold(_)) => Some(new.seeker_id),
         _ => None,
     };
     let seekers: BTreeSet<Uuid> = jobs.iter().filter_map(holder).collect();
     if seekers.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let keys: BTreeSet<i32> = seekers.iter().copied().map(seeker_key).collect();
     diesel::sql_query("SELECT pg_advisory_xact_lock($1, k) FROM unnest($2) AS t (k)")
@@ -85,6 +85,7 @@ pub(super) async fn refuse_too_many(
         .execute(conn)
         .await?;
     let mut held = counted(conn, seekers.into_iter().collect()).await?;
+    let mut refused = Vec::new();
     for (index, seeker_id) in jobs.iter().map(holder).enumerate() {
         let Some(seeker_id) = seeker_id else { continue };
         let count = held.entry(seeker_id).or_default();
@@ -93,9 +94,35 @@ pub(super) async fn refuse_too_many(
         } else {
             let refusal = Refusal::TooManyHolds { limit: MAX_HOLDS };
             ledger.settle(index, Outcome::Refused(refusal));
+            refused.push((index, seeker_id));
         }
     }
-    Ok(())
+    Ok(refused)
+}
+
+/// Admits those of `refused` for which there is room after all, since what was counted before them lost
+/// or was given back. Whether there are any: then they are to be carried out.
+pub(super) async fn admit_again(
+    conn: &mut Conn,
+    refused: &mut Vec<(usize, Uuid)>,
+    ledger: &mut Ledger,
+) -> QueryResult<bool> {
+    if refused.is_empty() {
+        return Ok(false);
+    }
+    let seekers: BTreeSet<Uuid> = refused.iter().map(|(_, seeker_id)| *seeker_id).collect();
+    let mut held = counted(conn, seekers.into_iter().collect()).await?;
+    let before = refused.len();
+    refused.retain(|(index, seeker_id)| {
+        let count = held.entry(*seeker_id).or_default();
+        let is_full = *count >= MAX_HOLDS.into();
+        if !is_full {
+            *count += 1;
+            ledger.open(*index);
+        }
+        is_full
+    });
+    Ok(refused.len() < before)
 }
 
 /// The end of a UUID of version 7 is random. Two seekers that share a key wait for each other.

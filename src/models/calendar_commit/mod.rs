@@ -227,6 +227,13 @@ impl Ledger {
         }
     }
 
+    /// Takes back what was settled: the job is still to be carried out.
+    fn open(&mut self, index: usize) {
+        if let Some(slot) = self.outcomes.get_mut(index) {
+            *slot = None;
+        }
+    }
+
     fn is_settled(&self, index: usize) -> bool {
         self.outcomes.get(index).is_some_and(Option::is_some)
     }
@@ -256,13 +263,18 @@ pub async fn commit(conn: &mut Conn, rules: CommitRules, jobs: &[Job]) -> QueryR
         let mut ledger = Ledger { outcomes: vec![None; jobs.len()], ..Ledger::default() };
         let practitioners = lock(conn, jobs).await?;
         holds::lapse(conn, rules, &practitioners, &mut ledger).await?;
-        holds::refuse_too_many(conn, jobs, &mut ledger).await?;
-        for (index, job) in jobs.iter().enumerate() {
-            if !ledger.is_settled(index) {
-                steps::take(conn, rules, index, job, &mut ledger).await?;
+        let mut refused = holds::refuse_too_many(conn, jobs, &mut ledger).await?;
+        loop {
+            for (index, job) in jobs.iter().enumerate() {
+                if !ledger.is_settled(index) {
+                    steps::take(conn, rules, index, job, &mut ledger).await?;
+                }
+            }
+            insert::place_all(conn, jobs, &mut ledger).await?;
+            if !holds::admit_again(conn, &mut refused, &mut ledger).await? {
+                break;
             }
         }
-        insert::place_all(conn, jobs, &mut ledger).await?;
         follow_up(conn, rules, ledger).await
     })
     .await
