@@ -320,6 +320,26 @@ async fn without_the_check_a_day_is_filled_twice() {
     assert_eq!(race(unchecked).await, 8);
 }
 
+/// The id of a hold that was asked for with a key is the key's, which may be older or younger.
+#[tokio::test]
+async fn of_ones_own_holds_the_oldest_gives_way_whatever_its_id() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice_with(json!({ "maxPerDay": 2 })).await;
+    let seeker = hub.seeker().await;
+    let hold = async |slot| {
+        let wish = practice.wish(practice.slot(slot));
+        id_of(&seeker.post(&hub, "/v1/holds", wish).await)
+    };
+    let (_, second) = (hold(5).await, hold(7).await);
+    let older = format!(
+        "UPDATE bookings SET created_at = created_at - interval '1 minute' WHERE id = '{second}'"
+    );
+    assert_eq!(rows::run(&hub.database_url, &older).await, 1);
+    hold(9).await;
+    let released = "SELECT id FROM bookings WHERE status = 'released'";
+    assert_eq!(rows::column(&hub.database_url, released).await, [second]);
+}
+
 #[tokio::test]
 async fn ones_own_hold_gives_way_when_there_is_no_room_for_both() {
     let hub = TestHub::start().await;

@@ -98,12 +98,12 @@ struct Count {
 
 const COUNT: &str = "
 SELECT count(DISTINCT (b.service_id, b.scheduled_at)) FILTER (WHERE NOT b.is_own_hold) AS others,
-       coalesce(array_agg(b.id ORDER BY b.id) FILTER (WHERE b.is_own_hold), '{}') AS own
+       coalesce(array_agg(b.id ORDER BY b.created_at, b.id) FILTER (WHERE b.is_own_hold), '{}') AS own
   FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY
     AS t (practitioner_id, seeker_id, service_id, starts_at, occupied_from, occupied_until,
           of_service, from_at, until_at, moving, place)
   LEFT JOIN LATERAL (
-    SELECT o.id, o.service_id, o.scheduled_at,
+    SELECT o.id, o.created_at, o.service_id, o.scheduled_at,
            o.status = 'held' AND o.seeker_id = t.seeker_id AS is_own_hold
       FROM bookings o
      WHERE o.practitioner_id = t.practitioner_id
