@@ -13,16 +13,20 @@ use uuid::Uuid;
 
 use super::calendar::{BookingRules, CalendarActor, Place};
 use super::calendar_state::CalendarState;
-use super::error::Result;
+use super::error::{Error, Result};
 use crate::domain::time::{Interval, shifted};
-use crate::models::calendar_commit::{Command, NewBooking, Outcome};
-use crate::models::waitlist::{self, Entry};
+use crate::models::calendar_commit::{Command, NewBooking};
+use crate::models::waitlist::{self, Entry, Look};
 
+/// Entries that are read at once, and whose offers are one transaction.
+const PAGE: i64 = 100;
 /// Entries that are looked at after a change, those who wait the longest; the others wait for the
 /// next one.
-const LOOKED_AT: i64 = 100;
+const LOOKED_AT: usize = 2_000;
+/// Offers after which the rest is left to the sweep, which finds who waits still.
+const OFFERS: usize = 200;
 
-/// Offer what opened, if that is still to be done; the calendar is read again first.
+/// Offer what opened, if that is still to be done.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<()>")]
 pub struct OfferOpenings;
@@ -30,17 +34,45 @@ pub struct OfferOpenings;
 impl Handler<OfferOpenings> for CalendarActor {
     type Result = ResponseActFuture<Self, Result<()>>;
 
-    fn handle(&mut self, _: OfferOpenings, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: OfferOpenings, _: &mut Context<Self>) -> Self::Result {
         if let Err(e) = self.state() {
             return Box::pin(async { Err(e) }.into_actor(self));
         }
-        self.reload(ctx);
         self.offer_openings()
     }
 }
 
+/// How far the list was gone through.
+struct Round {
+    look: Look,
+    /// The entry that was the last to be looked at.
+    after: Option<(Timestamp, Uuid)>,
+    looked_at: usize,
+    offered: usize,
+    /// Who was offered something: one slot for each seeker.
+    seekers: BTreeSet<Uuid>,
+}
+
+/// What comes of a page of the list.
+struct Planned {
+    round: Round,
+    /// Entries, each with the hold that it gets.
+    offers: Vec<(Uuid, NewBooking)>,
+    next: Next,
+}
+
+/// What comes after a page.
+#[derive(Clone, Copy, PartialEq)]
+enum Next {
+    Page,
+    /// The round ends, and the sweep begins another one.
+    Sweep,
+    /// All was looked at.
+    End,
+}
+
 impl CalendarActor {
-    /// The same without waiting for it; the memory follows the change already.
+    /// The same without waiting for it.
     pub(super) fn offer_openings_soon(&self, ctx: &mut Context<Self>) {
         ctx.spawn(self.offer_openings().map(|done, actor, _| {
             if let Err(e) = done {
@@ -54,43 +86,89 @@ impl CalendarActor {
         let (pool, id) = (self.pool.clone(), self.id);
         let read = async move {
             let mut conn = pool.get().await?;
-            let Some(look) = waitlist::look(&mut conn, id).await? else { return Ok(None) };
-            Ok(Some((look, waitlist::longest_waiting(&mut conn, id, LOOKED_AT).await?)))
+            Ok(waitlist::look(&mut conn, id).await?)
         };
         let read = read.into_actor(self);
-        let done = read.then(|found: Result<Option<(i64, Vec<Entry>)>>, actor, _| {
-            let offers = found.and_then(|found| {
-                let Some((look, entries)) = found else { return Ok(None) };
-                Ok(Some((look, actor.plan_offers(&entries)?)))
-            });
-            match offers {
-                Ok(Some((look, offers))) => {
-                    let reserved = offers.iter().map(|(_, new)| new.id).collect();
-                    actor.commit(None, Command::OfferOpened { look, offers }, reserved)
-                }
-                Ok(None) => Box::pin(async { Ok(Outcome::Done) }.into_actor(actor)),
-                Err(e) => Box::pin(async { Err(e) }.into_actor(actor)),
+        Box::pin(read.then(|look: Result<Option<Look>>, actor, ctx| {
+            let look = match look {
+                Ok(Some(look)) => look,
+                Ok(None) => return actor.at_once(Ok(())),
+                Err(e) => return actor.at_once(Err(e)),
+            };
+            // Nothing here goes on before that is done, or failed.
+            if actor.state().is_ok_and(|state| state.loaded < look.version) {
+                actor.reload(ctx);
             }
-        });
-        Box::pin(done.map(|done, _, _| done.map(|_| ())))
+            let seekers = BTreeSet::new();
+            actor.offer_page(Round { look, after: None, looked_at: 0, offered: 0, seekers })
+        }))
     }
 
-    /// A slot for each of who wait, in their order, as far as there are some: one for each seeker,
-    /// and reserved in memory.
-    fn plan_offers(&mut self, entries: &[Entry]) -> Result<Vec<(Uuid, NewBooking)>> {
+    fn at_once(&self, done: Result<()>) -> ResponseActFuture<Self, Result<()>> {
+        Box::pin(async { done }.into_actor(self))
+    }
+
+    /// Offers what there is to the next who wait, then goes on. Between two pages others have their
+    /// turn.
+    fn offer_page(&self, round: Round) -> ResponseActFuture<Self, Result<()>> {
+        let (pool, id, after) = (self.pool.clone(), self.id, round.after);
+        let read = async move {
+            // A reading that was asked for just now is waited for from the next turn on.
+            tokio::task::yield_now().await;
+            let mut conn = pool.get().await?;
+            Ok(waitlist::waiting(&mut conn, id, after, PAGE).await?)
+        };
+        let read = read.into_actor(self);
+        Box::pin(read.then(|page: Result<Vec<Entry>>, actor, _| {
+            let planned = match page.and_then(|page| actor.plan_page(round, &page)) {
+                Ok(planned) => planned,
+                Err(e) => return actor.at_once(Err(e)),
+            };
+            let Planned { round, offers, next } = planned;
+            if offers.is_empty() && next == Next::Page {
+                return actor.offer_page(round);
+            }
+            let reserved = offers.iter().map(|(_, new)| new.id).collect();
+            let look = (next == Next::End).then_some(round.look.wanted);
+            let done = actor.commit(None, Command::OfferOpened { look, offers }, reserved);
+            Box::pin(done.then(move |done, actor, _| match (done, next) {
+                (Err(e), _) => actor.at_once(Err(e)),
+                (Ok(_), Next::Page) => actor.offer_page(round),
+                (Ok(_), Next::Sweep | Next::End) => actor.at_once(Ok(())),
+            }))
+        }))
+    }
+
+    /// A slot for each of who wait, in their order, as far as there are some: reserved in memory.
+    fn plan_page(&mut self, mut round: Round, page: &[Entry]) -> Result<Planned> {
         let (rules, now) = (self.rules, super::now());
         let state = self.state()?;
-        let (mut offers, mut seekers) = (Vec::new(), BTreeSet::new());
-        for entry in entries {
-            if seekers.contains(&entry.seeker_id) {
+        if state.loaded < round.look.version {
+            let cause = "what opened is not known, the calendar could not be read again";
+            return Err(Error::Unavailable(cause.to_owned()));
+        }
+        let mut offers = Vec::new();
+        for entry in page {
+            if round.seekers.contains(&entry.seeker_id) {
                 continue;
             }
             let Some(new) = state.opening_for(entry, rules, now) else { continue };
             state.reserve(&new);
-            seekers.insert(entry.seeker_id);
+            round.seekers.insert(entry.seeker_id);
             offers.push((entry.id, new));
         }
-        Ok(offers)
+        round.after = page.last().map(|entry| (entry.created_at, entry.id));
+        round.looked_at += page.len();
+        round.offered += offers.len();
+        let is_last = i64::try_from(page.len()).is_ok_and(|n| n < PAGE);
+        let next = if is_last || round.looked_at >= LOOKED_AT {
+            Next::End
+        } else if round.offered >= OFFERS {
+            Next::Sweep
+        } else {
+            Next::Page
+        };
+        Ok(Planned { round, offers, next })
     }
 }
 

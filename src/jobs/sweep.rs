@@ -66,7 +66,7 @@ async fn offer_openings(pool: &Pool, all: &Calendars) -> Result<()> {
     for (practitioner_id, look) in looks {
         match all.ask(practitioner_id, OfferOpenings).await {
             Ok(()) => {}
-            // The practice is closed.
+            // Only a race gets here: the row goes with its practice.
             Err(Error::Refused(Refusal::NotFound(_))) => {
                 let mut conn = pool.get().await?;
                 waitlist::looked(&mut conn, practitioner_id, look).await?;

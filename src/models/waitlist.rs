@@ -3,13 +3,13 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection, RunQueryDsl};
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
-use super::Conn;
 use super::schema::{waitlist, waitlist_looks};
+use super::{Conn, calendar_commit, calendars};
 
 /// An entry of the waiting list.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -32,8 +32,24 @@ pub struct Entry {
     pub created_at: Timestamp,
 }
 
-/// Adds `entry`, which waits.
-pub async fn insert(conn: &mut Conn, entry: &Entry) -> QueryResult<()> {
+/// Adds `entry`, which waits; its seeker saw no slot in the calendar at `version`. Whether the calendar
+/// changed since: who opened time did not see the entry then, so that it is noted here.
+pub async fn join(conn: &mut Conn, entry: &Entry, version: i64) -> QueryResult<bool> {
+    conn.transaction(async |conn| {
+        // What changes the calendar is committed before, and seen here, or sees the entry.
+        calendar_commit::lock_one(conn, entry.practitioner_id).await?;
+        insert(conn, entry).await?;
+        let current = calendars::version(conn, entry.practitioner_id).await?;
+        let changed = current != Some(version);
+        if changed {
+            opened(conn, entry.practitioner_id).await?;
+        }
+        Ok(changed)
+    })
+    .await
+}
+
+async fn insert(conn: &mut Conn, entry: &Entry) -> QueryResult<()> {
     diesel::insert_into(waitlist::table)
         .values((
             waitlist::id.eq(entry.id),
@@ -94,7 +110,7 @@ pub async fn opened(conn: &mut Conn, practitioner_id: Uuid) -> QueryResult<()> {
          SELECT $1 WHERE EXISTS (SELECT 1 FROM waitlist
                                   WHERE practitioner_id = $1 AND status = 'waiting'
                                     AND until_at > statement_timestamp())
-         ON CONFLICT (practitioner_id) DO UPDATE SET wanted = waitlist_looks.wanted + 1",
+         ON CONFLICT (practitioner_id) DO UPDATE SET wanted = EXCLUDED.wanted",
     )
     .bind::<SqlUuid, _>(practitioner_id)
     .execute(conn)
@@ -102,10 +118,22 @@ pub async fn opened(conn: &mut Conn, practitioner_id: Uuid) -> QueryResult<()> {
     Ok(())
 }
 
-/// Whether what opened in the calendar is still to be offered; `looked` takes the answer.
-pub async fn look(conn: &mut Conn, practitioner_id: Uuid) -> QueryResult<Option<i64>> {
+/// What opened in a calendar is still to be offered.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Another number each time that time opens, and never the same again; `looked` takes it.
+    pub wanted: i64,
+    /// The calendar's version: who knows an older one may not know what opened.
+    pub version: i64,
+}
+
+/// Whether what opened in the calendar is still to be offered.
+pub async fn look(conn: &mut Conn, practitioner_id: Uuid) -> QueryResult<Option<Look>> {
     let row = waitlist_looks::table.find(practitioner_id);
-    row.select(waitlist_looks::wanted).first(conn).await.optional()
+    let wanted = row.select(waitlist_looks::wanted).first(conn).await.optional()?;
+    // Read second, it is not older than what opened.
+    let version = calendars::version(conn, practitioner_id).await?;
+    Ok(wanted.zip(version).map(|(wanted, version)| Look { wanted, version }))
 }
 
 /// Notes that what opened was offered, unless time opened since `look`.
@@ -121,11 +149,13 @@ pub async fn looks(conn: &mut Conn, limit: i64) -> QueryResult<Vec<(Uuid, i64)>>
     waitlist_looks::table.select(columns).limit(limit).load(conn).await
 }
 
-/// Who wait the longest for a slot of the practice, at most `limit`; without those who it can not be
-/// offered to, because their account is closed or one of the two blocks the other.
-pub async fn longest_waiting(
+/// Who wait for a slot of the practice, at most `limit`, those who wait the longest first, from the
+/// one `after` (since when it waits, and its id) on; without those who it can not be offered to, because
+/// their account is closed or one of the two blocks the other.
+pub async fn waiting(
     conn: &mut Conn,
     practitioner_id: Uuid,
+    after: Option<(Timestamp, Uuid)>,
     limit: i64,
 ) -> QueryResult<Vec<Entry>> {
     let welcome = diesel::dsl::sql::<Bool>(
@@ -136,11 +166,17 @@ pub async fn longest_waiting(
                               OR k.blocker_id = p.user_id AND k.blocked_id = waitlist.seeker_id
                            WHERE p.id = waitlist.practitioner_id))",
     );
-    waitlist::table
+    let mut query = waitlist::table
         .filter(waitlist::practitioner_id.eq(practitioner_id))
         .filter(waitlist::status.eq("waiting"))
         .filter(waitlist::until_at.gt(diesel::dsl::now))
         .filter(welcome)
+        .into_boxed();
+    if let Some((at, id)) = after {
+        let (at, column) = (at.to_diesel(), waitlist::created_at);
+        query = query.filter(column.gt(at).or(column.eq(at).and(waitlist::id.gt(id))));
+    }
+    query
         .order((waitlist::created_at, waitlist::id))
         .limit(limit)
         .select(Entry::as_select())

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::auth::Caller;
-use crate::actors::calendar::{Calendars, GetSlots};
+use crate::actors::calendar::{Calendars, GetSlots, OfferOpenings};
 use crate::actors::error::Result;
 use crate::actors::now;
 use crate::domain::access::{Action, Relation, allows};
@@ -59,7 +59,8 @@ impl Waitlist {
         drop(conn);
         let asker = Some(caller.user_id);
         let ask = GetSlots { service_id, minutes: None, range: time, asker, seats: 1 };
-        if !self.calendars.ask(practitioner_id, ask).await?.starts.is_empty() {
+        let slots = self.calendars.ask(practitioner_id, ask).await?;
+        if !slots.starts.is_empty() {
             return Err(Refusal::field("from", "a slot in this time can be booked now").into());
         }
         let mut conn = self.pool.get().await?;
@@ -78,7 +79,11 @@ impl Waitlist {
             hold_id: None,
             created_at: now,
         };
-        waitlist::insert(&mut conn, &entry).await?;
+        let changed = waitlist::join(&mut conn, &entry, slots.version).await?;
+        drop(conn);
+        if changed && let Err(e) = self.calendars.ask(practitioner_id, OfferOpenings).await {
+            tracing::warn!(practitioner = %practitioner_id, "what opened is offered later: {e:?}");
+        }
         Ok(entry)
     }
 

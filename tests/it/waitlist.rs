@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection;
 use serde_json::{Value, json};
 
-use crate::support::{Person, Practice, Socket, TestHub, rows};
+use crate::support::{Person, Practice, Socket, TestHub, postgres, rows};
 
 struct Scene {
     hub: TestHub,
@@ -160,4 +161,42 @@ async fn nobody_comes_in_between() {
     let (won, ()) = tokio::join!(attempts, free);
     assert_eq!(won, 0);
     assert_eq!(scene.entries(&waiting).await[0]["status"], "offered");
+}
+
+/// Time opens between the look at the slots, which finds none, and the entry.
+#[tokio::test]
+async fn who_joins_while_time_opens_is_offered_it() {
+    let scene = Scene::set().await;
+    let (hub, seeker) = (&scene.hub, scene.hub.seeker().await);
+    let url = &hub.database_url;
+    let waiting = async |wanted: i64| {
+        let locks = "SELECT count(*) FROM pg_locks WHERE NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let waiting = async {
+            while rows::number(url, locks).await < wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("they wait");
+    };
+    let mut elsewhere = postgres::connect(url).await;
+    elsewhere.batch_execute("BEGIN; LOCK TABLE waitlist IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let join = scene.join(&seeker);
+    let open = async {
+        waiting(1).await;
+        let cancel = scene.holder.delete(hub, &scene.booking);
+        let release = async {
+            waiting(2).await;
+            elsewhere.batch_execute("ROLLBACK").await.unwrap();
+        };
+        tokio::join!(cancel, release).0.data(200);
+    };
+    tokio::join!(join, open);
+    let offered = async {
+        while scene.entries(&seeker).await[0]["status"] != "offered" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), offered).await.expect("it is offered");
+    assert_eq!(rows::count(url, "waitlist_looks").await, 0);
 }

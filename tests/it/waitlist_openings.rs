@@ -211,3 +211,82 @@ async fn what_a_killed_node_opened_is_offered_by_another() {
     assert_eq!(held[0]["startsAt"], json!(practice.slot(14)));
     other.stop().await;
 }
+
+/// However many wait for what does not open: who waits behind them is not forgotten.
+#[tokio::test]
+async fn who_waits_behind_many_is_offered_what_opens() {
+    let scene = Scene::set().await;
+    let hub = &scene.hub;
+    for _ in 0..10 {
+        let many = hub.seeker().await;
+        for _ in 0..20 {
+            scene.wait_for(&many, 1, 3).await;
+        }
+    }
+    let behind = hub.seeker().await;
+    scene.wait_for(&behind, 14, 15).await;
+    scene.open("10:00", "16:00").await;
+    assert_eq!(
+        (scene.held(&behind).await, scene.status(&behind).await),
+        (scene.slots(&[14]), "offered".into())
+    );
+    assert_eq!(rows::count(&hub.database_url, "waitlist WHERE status = 'waiting'").await, 200);
+}
+
+/// A calendar that can not be read again has old hours in its memory. What opened stays to be offered.
+#[tokio::test]
+async fn what_is_not_known_to_have_opened_is_offered_later() {
+    let scene = Scene::set().await;
+    let (hub, practice) = (&scene.hub, &scene.practice);
+    let (url, seeker) = (&hub.database_url, hub.seeker().await);
+    let block = json!({ "startsAt": practice.slot(10), "endsAt": practice.slot(11) });
+    let block = practice.person.post(hub, &scene.path("blocks"), block).await.data(201);
+    scene.wait_for(&seeker, 14, 15).await;
+    // Another node opens time, of which this one does not hear; what is stored can not be read.
+    let store = async |schedule: &str| {
+        let sql = format!(
+            "UPDATE practitioners SET availability = {schedule} WHERE id = '{}'",
+            practice.id
+        );
+        rows::run(url, &sql).await;
+    };
+    let stored = format!("SELECT availability FROM practitioners WHERE id = '{}'", practice.id);
+    let stored = rows::column(url, &stored).await.remove(0).replace("12:00", "16:00");
+    store("'[]'").await;
+    let gone = format!("{}/{}", scene.path("blocks"), block["id"].as_str().unwrap());
+    practice.person.delete(hub, &gone).await.data(200);
+    // Long enough for it to be looked for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rows::count(url, "waitlist_looks").await, 1);
+    store(&format!("'{stored}'")).await;
+    looked(url, Duration::from_secs(60)).await;
+    assert_eq!(scene.held(&seeker).await, scene.slots(&[14]));
+}
+
+/// Two looks that read the same number must mean the same opening, also when the row was gone between.
+#[tokio::test]
+async fn no_two_openings_have_the_same_number() {
+    let scene = Scene::set().await;
+    let (url, seeker) = (&scene.hub.database_url, scene.hub.seeker().await);
+    scene.wait_for(&seeker, 18, 19).await;
+    for sql in [
+        "CREATE TABLE seen (wanted bigint)",
+        "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN INSERT INTO seen VALUES (NEW.wanted); RETURN NULL; END $$",
+        "CREATE TRIGGER see AFTER INSERT OR UPDATE ON waitlist_looks FOR EACH ROW EXECUTE FUNCTION see()",
+    ] {
+        rows::run(url, sql).await;
+    }
+    for end in ["13:00", "14:00", "15:00"] {
+        scene.open("10:00", end).await;
+    }
+    let numbers = "SELECT count(DISTINCT wanted) FROM seen";
+    assert_eq!(rows::number(url, numbers).await, 3);
+    // Nor does one that was not offered yet keep its number.
+    let again = "INSERT INTO waitlist_looks (practitioner_id) SELECT id FROM practitioners
+        ON CONFLICT (practitioner_id) DO UPDATE SET wanted = EXCLUDED.wanted";
+    for _ in 0..2 {
+        rows::run(url, again).await;
+    }
+    assert!(rows::number(url, numbers).await >= 5);
+}

@@ -138,8 +138,9 @@ pub enum Command {
     Lapse,
     /// Hold for who waits what opened in another way than by the end of a booking.
     OfferOpened {
-        /// What `waitlist::look` said before the slots were looked for.
-        look: i64,
+        /// What `waitlist::look` said was wanted, before the slots were looked for; `None` when that
+        /// is not all.
+        look: Option<i64>,
         /// Entries of the waiting list, each with the hold that it gets.
         offers: Vec<(Uuid, NewBooking)>,
     },
@@ -294,6 +295,13 @@ async fn lock(conn: &mut Conn, jobs: &[Job]) -> QueryResult<Vec<Uuid>> {
     practitioners.sort_unstable();
     practitioners.dedup();
     Ok(practitioners)
+}
+
+/// Keeps out what changes this calendar until the transaction ends.
+pub(super) async fn lock_one(conn: &mut Conn, practitioner_id: Uuid) -> QueryResult<()> {
+    let lock = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
+    lock.bind::<BigInt, _>(lock_key(practitioner_id)).execute(conn).await?;
+    Ok(())
 }
 
 /// The advisory lock of a practitioner: two practitioners that share a key wait for each other

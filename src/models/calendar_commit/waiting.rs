@@ -101,11 +101,11 @@ pub(super) async fn offer(
     Ok(())
 }
 
-/// Holds for who still wait what opened for them, and notes that it was looked for.
+/// Holds for who still wait what opened for them, and notes that it was looked for if that is all.
 pub(super) async fn offer_opened(
     conn: &mut Conn,
     job: &Job,
-    look: i64,
+    look: Option<i64>,
     offers: &[(Uuid, NewBooking)],
     ledger: &mut Ledger,
 ) -> QueryResult<Outcome> {
@@ -117,7 +117,9 @@ pub(super) async fn offer_opened(
             hold(conn, job.practitioner_id, *entry, &new, ledger).await?;
         }
     }
-    entries::looked(conn, job.practitioner_id, look).await?;
+    if let Some(look) = look {
+        entries::looked(conn, job.practitioner_id, look).await?;
+    }
     Ok(Outcome::Done)
 }
 
