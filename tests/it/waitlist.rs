@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use diesel_async::SimpleAsyncConnection;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::support::{Person, Practice, Socket, TestHub, postgres, rows};
@@ -161,6 +162,73 @@ async fn nobody_comes_in_between() {
     let (won, ()) = tokio::join!(attempts, free);
     assert_eq!(won, 0);
     assert_eq!(scene.entries(&waiting).await[0]["status"], "offered");
+}
+
+/// A hold keeps others out, the request that it becomes does not: the slot is the next one's.
+#[tokio::test]
+async fn a_hold_that_becomes_a_request_which_keeps_nobody_out_goes_on_to_who_waits() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice_with(json!({ "pendingBlocks": false })).await;
+    let holder = hub.seeker().await;
+    let hold = holder.post(&hub, "/v1/holds", practice.wish(practice.slot(9))).await.data(201);
+    let hold = format!("/v1/holds/{}", hold["id"].as_str().unwrap());
+    let scene = Scene { hub, practice, holder, booking: hold };
+    let hub = &scene.hub;
+    let (first, second) = (hub.seeker().await, hub.seeker().await);
+    scene.join(&first).await;
+    scene.join(&first).await;
+    scene.join(&second).await;
+    scene.holder.delete(hub, &scene.booking).await.data(200);
+    let of_first = async || {
+        let entries = scene.entries(&first).await;
+        [entries[1]["status"].clone(), entries[0]["status"].clone()]
+    };
+    assert_eq!(of_first().await, ["offered", "waiting"]);
+    let offered = scene.entries(&first).await[1]["holdId"].clone();
+    let booked = first.post(hub, "/v1/bookings", json!({ "holdId": offered })).await.data(201);
+    assert_eq!(booked["status"], "pending");
+    // Not to who has just booked it, and their entry is settled.
+    assert_eq!(of_first().await, ["booked", "waiting"]);
+    let entry = scene.entries(&second).await[0].clone();
+    assert_eq!(entry["status"], "offered");
+    let held = second.get(hub, "/v1/holds").await.data(200);
+    assert_eq!(
+        (&held[0]["id"], &held[0]["startsAt"]),
+        (&entry["holdId"], &json!(scene.practice.slot(9)))
+    );
+}
+
+/// What was offered gives way to what its owner books instead; the entry says what came of it.
+#[tokio::test]
+async fn an_offer_that_gives_way_is_settled() {
+    let hub = TestHub::start().await;
+    let practice = hub.practice_with(json!({ "maxPerDay": 1, "incrementMinutes": 30 })).await;
+    let holder = hub.seeker().await;
+    // The same slot booked as one, or as the first of a series; another time over it, another time of
+    // a day that is full.
+    for (hour, minutes, count, status) in
+        [(9, 0, 1, "booked"), (33, 0, 2, "booked"), (57, 30, 1, "missed"), (81, 120, 1, "missed")]
+    {
+        let slot = practice.slot(hour);
+        let booked = holder.post(&hub, "/v1/bookings", practice.wish(slot)).await.data(201);
+        let who = hub.seeker().await;
+        let entry = json!({ "practitionerId": practice.id, "serviceId": practice.service_id,
+            "from": slot, "to": practice.slot(hour + 1) });
+        who.post(&hub, "/v1/waitlist", entry).await.data(201);
+        let path = format!("/v1/bookings/{}", booked["id"].as_str().unwrap());
+        holder.delete(&hub, &path).await.data(200);
+        let entries = async || who.get(&hub, "/v1/waitlist").await.data(200);
+        assert_eq!(entries().await[0]["status"], "offered");
+        let start = slot + SignedDuration::from_mins(minutes);
+        let mut wish = practice.wish(start);
+        if count > 1 {
+            wish["count"] = json!(count);
+            who.post(&hub, "/v1/bookings/series", wish).await.data(201);
+        } else {
+            who.post(&hub, "/v1/bookings", wish).await.data(201);
+        }
+        assert_eq!(entries().await[0]["status"], status, "{count}, {minutes} minutes later");
+    }
 }
 
 /// Time opens between the look at the slots, which finds none, and the entry.

@@ -165,6 +165,7 @@ async fn lock_own(
 /// A hold becomes a booking if it is its owner's and has not run out.
 pub(super) async fn book_hold(
     conn: &mut Conn,
+    rules: CommitRules,
     job: &Job,
     ledger: &mut Ledger,
 ) -> QueryResult<Outcome> {
@@ -203,8 +204,7 @@ pub(super) async fn book_hold(
     news::booked(ledger, &row, status);
     if !row.blocks {
         // As a request it keeps nobody out, unlike the hold.
-        let span = (row.occupied_from, row.occupied_until);
-        super::freed(conn, row.practitioner_id, span, ledger).await?;
+        give_back(conn, rules, &row, ledger).await?;
     }
     Ok(Outcome::Booked(Box::new(row)))
 }

@@ -15,7 +15,7 @@ use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
 use super::limits::{self, LimitCheck};
-use super::{Command, Job, Ledger, Outcome, freed, news, reload, seats};
+use super::{Command, Job, Ledger, Outcome, freed, news, reload, seats, waiting};
 use crate::domain::booking::{Status, Step};
 use crate::domain::refusal::Refusal;
 use crate::models::Conn;
@@ -304,6 +304,13 @@ async fn yield_own_holds(
         let actor = Some(row.seeker_id);
         news::ended(ledger, &row, Status::Held, Step::Release.as_str(), actor);
         freed(conn, row.practitioner_id, (row.occupied_from, row.occupied_until), ledger).await?;
+        // Who books what they were offered need not do it by the hold.
+        let books = rows.iter().any(|wish| {
+            (wish.practitioner_id, wish.new.service_id) == (row.practitioner_id, row.service_id)
+                && (wish.new.seeker_id, wish.new.scheduled_at) == (row.seeker_id, row.scheduled_at)
+                && !matches!(wish.new.placement, Placement::Hold(_))
+        });
+        waiting::settle(conn, &[id], if books { "booked" } else { "missed" }).await?;
         ledger.others.push(row);
     }
     Ok(())

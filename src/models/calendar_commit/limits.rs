@@ -9,7 +9,7 @@ use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
 use super::insert::Row;
-use super::{Ledger, NewBooking, freed, news, reload};
+use super::{Ledger, NewBooking, freed, news, reload, waiting};
 use crate::domain::booking::{Status, Step};
 use crate::models::Conn;
 use crate::models::bookings::Booking;
@@ -183,6 +183,8 @@ impl Admitted<'_> {
             news::ended(ledger, &row, Status::Held, Step::Release.as_str(), actor);
             let span = (row.occupied_from, row.occupied_until);
             freed(conn, row.practitioner_id, span, ledger).await?;
+            // The next who waits for it would find no room within the limit.
+            waiting::settle(conn, &[row.id], "missed").await?;
             ledger.others.push(row);
         }
         Ok(())

@@ -32,7 +32,7 @@ pub(super) async fn take(
         Command::PlaceSeries(wanted) => moves::series(conn, job, wanted, ledger).await?,
         Command::Reschedule(to) => moves::reschedule(conn, rules, job, to, ledger).await?,
         Command::Lapse => Outcome::Done,
-        Command::BookHold { .. } => holds::book_hold(conn, job, ledger).await?,
+        Command::BookHold { .. } => holds::book_hold(conn, rules, job, ledger).await?,
         Command::ExtendHold { hold_id, seeker_id, by_seconds, at_most_seconds } => {
             let seconds = (*by_seconds, *at_most_seconds);
             holds::extend(conn, job, (*hold_id, *seeker_id), seconds, ledger).await?
