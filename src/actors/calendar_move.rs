@@ -162,11 +162,13 @@ impl CalendarActor {
             return Err(Refusal::SeriesClash(clashes).into());
         }
         let series_id = Some(ask.first.key.unwrap_or_else(Uuid::now_v7));
-        let each = |start: &Timestamp| {
-            let place = Place { start: *start, key: None, ..ask.first.clone() };
+        // The first has the key's id: one key never makes two series, whoever else lets them stand.
+        let each = |(n, start): (usize, &Timestamp)| {
+            let key = ask.first.key.filter(|_| n == 0);
+            let place = Place { start: *start, key, ..ask.first.clone() };
             NewBooking { series_id, ..state.new_booking(offer, &place, booking_rules) }
         };
-        let wanted: Vec<NewBooking> = starts.iter().map(each).collect();
+        let wanted: Vec<NewBooking> = starts.iter().enumerate().map(each).collect();
         wanted.iter().filter(|new| new.pending_blocks).for_each(|new| state.reserve(new));
         Ok(wanted)
     }

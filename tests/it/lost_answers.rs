@@ -168,3 +168,31 @@ async fn two_that_believe_the_key_to_be_theirs_make_one_booking_and_one_answer()
     node.stop().await;
     hub.stop().await;
 }
+
+/// Requests of a series that keep nobody out do not keep their twins out either: the key does.
+#[tokio::test]
+async fn two_that_believe_the_key_to_be_theirs_make_one_series_and_one_answer() {
+    let url = postgres::migrated();
+    let hub = TestHub::start_over(url.clone(), |_| {}).await;
+    let node = TestHub::start_over(url.clone(), |_| {}).await;
+    let practice = hub.practice_with(json!({ "pendingBlocks": false })).await;
+    let seeker = hub.seeker().await;
+    let mut wish = practice.wish(practice.slot(0));
+    wish["count"] = json!(3);
+    sabotage::slow_commit(&url, 500).await;
+    let path = "/v1/bookings/series";
+    let first = post(&hub, &seeker, path, "k", &wish);
+    let second = async {
+        let claimed = async || rows::count(&url, "idempotency_keys").await == 1;
+        until("the key is claimed", claimed).await;
+        rows::run(&url, "UPDATE idempotency_keys SET locked_until = now()").await;
+        post(&node, &seeker, path, "k", &wish).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first.data(201), second.data(201));
+    assert_eq!(first.data(201)["bookings"].as_array().unwrap().len(), 3);
+    assert_eq!(post(&node, &seeker, path, "k", &wish).await.data(201), first.data(201));
+    assert_eq!(rows::count(&url, "bookings").await, 3);
+    node.stop().await;
+    hub.stop().await;
+}
