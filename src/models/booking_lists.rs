@@ -48,14 +48,21 @@ pub async fn list(
     limit: i64,
     part: Part,
 ) -> QueryResult<(Vec<Booking>, Option<i64>)> {
+    // Looked up first: a condition over two tables would be checked for every booking there is.
+    let practice = match filter.of_user {
+        Some(user) => practice_of(conn, user).await?,
+        None => None,
+    };
     let query = || {
         let mut query = bookings::table
-            .inner_join(practitioners::table)
-            .inner_join(services::table)
             .filter(bookings::status.ne_all(["held", "released", "lapsed"]))
             .into_boxed();
         if let Some(user) = filter.of_user {
-            query = query.filter(bookings::seeker_id.eq(user).or(practitioners::user_id.eq(user)));
+            let own = bookings::seeker_id.eq(user);
+            query = match practice {
+                Some(id) => query.filter(own.or(bookings::practitioner_id.eq(id))),
+                None => query.filter(own),
+            };
         }
         if let Some(status) = &filter.status {
             query = query.filter(bookings::status.eq(status.clone()));
@@ -88,5 +95,12 @@ pub async fn list(
     } else {
         page.order((bookings::scheduled_at.desc(), bookings::id.desc()))
     };
-    Ok((ordered.select(columns()).limit(limit).load(conn).await?, total))
+    let named = ordered.inner_join(practitioners::table).inner_join(services::table);
+    Ok((named.select(columns()).limit(limit).load(conn).await?, total))
+}
+
+/// The practice of this user, if they have one.
+async fn practice_of(conn: &mut Conn, user: Uuid) -> QueryResult<Option<Uuid>> {
+    let practice = practitioners::table.filter(practitioners::user_id.eq(user));
+    practice.select(practitioners::id).first(conn).await.optional()
 }
