@@ -23,7 +23,9 @@ use crate::domain::refusal::Refusal;
 /// The id of a request, by its client or by the hub.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The outermost middleware.
+/// The first middleware that a request of a route meets. Around it is only what reads `Origin`: a
+/// preflight is answered there, with no id and no line in the log, so that whatever is answered here,
+/// refusals and panics too, has the headers without which a page may not read it.
 pub async fn front(
     mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
