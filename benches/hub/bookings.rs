@@ -14,8 +14,8 @@ use super::{Setup, median};
 
 #[derive(Args)]
 pub struct Options {
-    /// Connections to the hub, each with one request under way.
-    #[arg(long, default_value_t = 256)]
+    /// Connections to the hub, each with one request under way: as many as `messages` has sockets.
+    #[arg(long, default_value_t = 512)]
     connections: usize,
     /// Seconds of each turn.
     #[arg(long, default_value_t = 8)]
