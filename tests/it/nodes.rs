@@ -150,6 +150,28 @@ async fn the_last_report_counts_whatever_is_read_first() {
     }
 }
 
+/// A sweep that was cut short took its users away and told nobody.
+#[tokio::test]
+async fn the_next_sweep_tells_what_a_sweep_that_was_cut_short_did_not() {
+    let Some(redis) = Redis::start().await else { return };
+    let (dead, lives) = (member(&redis).await, member(&redis).await);
+    let user = Uuid::now_v7();
+    let there = View { state: State::Online, last_seen: None };
+    dead.report(user, Some(there), Some(1)).await.unwrap();
+    let key = redis.ask("KEYS klearkarma:node:*:present").await;
+    let node = key.split(':').rev().nth(1).unwrap();
+    // What the first one did until it was cut short.
+    let entry = format!("klearkarma:user:{}", user.simple());
+    redis.ask(&format!("HSET {entry} u:{node} {}", 1_u64 << 52)).await;
+    redis.ask(&format!("HDEL {entry} s:{node}")).await;
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell =
+        |user, told_of: hub::bus::Told| told.lock().unwrap().push((user, told_of.view.state));
+    lives.sweep(node.parse().unwrap(), tell).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [(user, State::Offline)]);
+    assert!(!redis.ask("KEYS klearkarma:node:*:present").await.contains(node), "nothing is left");
+}
+
 /// A node as far as the bus goes.
 async fn member(redis: &Redis) -> Members {
     let bus = Bus::Redis(RedisBus::start(&redis.url(), |_| {}).unwrap());
