@@ -182,7 +182,7 @@ async fn fan_out(tools: &Tools, options: &Options, rate: u32, setup: &Setup) -> 
 async fn publish(posts: TcpListener, at: SocketAddr, token: String, conversation: String) {
     let path = format!("/v1/conversations/{conversation}/messages");
     while let Ok((mut stream, _)) = posts.accept().await {
-        // Not before it is needed: a connection that asks nothing is answered 408.
+        // One for each connection of the generator, which keeps its own open.
         let mut hub = Client::connect(at).await;
         let mut buffer = vec![0; 4096];
         while let Ok(read) = stream.read(&mut buffer).await {

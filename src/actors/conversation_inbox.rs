@@ -2,7 +2,8 @@
 //!
 //! Inboxes are told at once when it was quiet. When it is not, they are told at the end of a pause at
 //! the latest, or with a message that comes in its second half: to a socket that follows the
-//! conversation, too, the two then leave in one write. The last state is always told. What is unread is counted once and then kept up with (`domain/unread.rs`);
+//! conversation, too, the two then leave in one write. The last state is always told. What is unread
+//! is counted once and then kept up with (`domain/unread.rs`);
 //! it is counted anew after what can not be followed: a message of another node, an edit, somebody
 //! who read a part. So the cost of a busy conversation does not grow with its messages.
 

@@ -12,7 +12,7 @@ use super::outbox::Kind;
 use super::switchboard::Switchboard;
 use crate::domain::channel::Channel;
 
-/// What a worker had no room for. Clones of what holds it share it.
+/// What a worker had no room for; the fan-out notes it, the worker takes it.
 #[derive(Debug, Default)]
 pub struct Missed {
     something: AtomicBool,

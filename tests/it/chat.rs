@@ -241,6 +241,31 @@ async fn receipts_and_echoes_reach_everybody_else() {
     assert_eq!(next["data"]["lastSeq"], 2, "nothing was read in between");
 }
 
+/// A message takes the news along; so they come neither with each one nor only at the end of a pause.
+#[tokio::test]
+async fn inboxes_of_a_busy_conversation_hear_of_it_now_and_then_and_of_the_last() {
+    let hub = TestHub::start().await;
+    let pair = Pair::of(&hub).await;
+    let mut writer = Socket::open(&hub, &pair.a).await;
+    let mut inbox = Socket::open(&hub, &pair.b).await;
+    const MESSAGES: i64 = 40;
+    for n in 0..MESSAGES {
+        writer.ok("message:send", pair.message(&n.to_string())).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut times = Vec::new();
+    loop {
+        let told = inbox.event("conversation:updated").await;
+        times.push(told["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
+        if told["data"]["lastSeq"] == MESSAGES {
+            break;
+        }
+    }
+    let gaps: Vec<_> = times.windows(2).map(|t| t[1].duration_since(t[0]).as_millis()).collect();
+    assert!(gaps.iter().all(|gap| *gap >= 120), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap < 245), "{gaps:?}");
+}
+
 #[tokio::test]
 async fn typing_is_told_seldom_and_ends_by_itself() {
     let hub = TestHub::start().await;
