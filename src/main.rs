@@ -19,8 +19,8 @@ use secrecy::ExposeSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Under load a fifth of the hub's time went to the allocator of libc. Without huge pages: they would
-/// double what an idle socket takes.
+/// Under load a fifth of the hub's time went to the allocator of libc. Without huge pages: with them
+/// an idle socket took 14 KB instead of 9.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
