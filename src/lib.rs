@@ -8,9 +8,11 @@
 pub mod actors;
 pub mod app;
 pub mod bus;
+pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod domain;
+pub mod error;
 pub mod http;
 pub mod jobs;
 pub mod models;

@@ -23,9 +23,9 @@ use super::calendar_state::CalendarState;
 pub use super::calendar_waiting::OfferOpenings;
 use super::committer::Committer;
 use super::directory::Directory;
-use super::error::{Error, Result};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
+use crate::error::{Error, Result};
 use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{Command, Job, Outcome};
 use crate::models::calendars;
@@ -63,7 +63,7 @@ impl Actor for CalendarActor {
             ctx.run_interval(RECHECK, Self::recheck);
         });
         ctx.run_interval(IDLE / 2, |actor, ctx| {
-            if super::now().duration_since(actor.last_used).unsigned_abs() > IDLE {
+            if crate::clock::now().duration_since(actor.last_used).unsigned_abs() > IDLE {
                 ctx.stop();
             }
         });
@@ -74,7 +74,7 @@ impl CalendarActor {
     /// Looks whether another node wrote without the bus having told: a slot that was freed there
     /// would be refused here for as long as this actor lives.
     fn recheck(&mut self, ctx: &mut Context<Self>) {
-        let quiet = super::now().duration_since(self.last_used).unsigned_abs() > RECHECK;
+        let quiet = crate::clock::now().duration_since(self.last_used).unsigned_abs() > RECHECK;
         if quiet {
             return;
         }
@@ -96,7 +96,7 @@ impl CalendarActor {
         let (pool, id) = (self.pool.clone(), self.id);
         let load = async move {
             let mut conn = pool.get().await?;
-            CalendarState::load(&mut conn, id, super::now()).await
+            CalendarState::load(&mut conn, id, crate::clock::now()).await
         };
         ctx.wait(load.into_actor(self).map(|loaded, actor, ctx| actor.loaded(loaded, ctx)));
     }
@@ -123,7 +123,7 @@ impl CalendarActor {
     }
 
     pub(super) fn state(&mut self) -> Result<&mut CalendarState> {
-        self.last_used = super::now();
+        self.last_used = crate::clock::now();
         match &mut self.state {
             Some(Ok(state)) => Ok(state),
             Some(Err(e)) => Err(e.clone()),
@@ -198,7 +198,7 @@ impl CalendarActor {
         }
         let Some(Ok(state)) = &self.state else { return };
         let Some(expires_at) = state.next_expiry() else { return };
-        let left = expires_at.duration_since(super::now());
+        let left = expires_at.duration_since(crate::clock::now());
         // One that ran out while nobody looked, or that could not be flipped, waits a little.
         let soon = if left.is_positive() { Duration::from_millis(20) } else { RETRY };
         let wait = left.max(SignedDuration::ZERO).unsigned_abs() + soon;
@@ -207,7 +207,7 @@ impl CalendarActor {
             let done = actor.commit(None, Command::Lapse, Vec::new());
             ctx.spawn(done.map(|_, actor, ctx| {
                 if let Some(Ok(state)) = &mut actor.state {
-                    state.forget_lapsed(super::now());
+                    state.forget_lapsed(crate::clock::now());
                 }
                 actor.arm(ctx);
             }));
@@ -247,7 +247,7 @@ impl Handler<GetSlots> for CalendarActor {
         let state = self.state()?;
         let offer = state.offer(ask.service_id, ask.minutes)?;
         check_seats(offer, ask.seats)?;
-        let view = state.view(ask.asker, ask.seats.into(), super::now());
+        let view = state.view(ask.asker, ask.seats.into(), crate::clock::now());
         let starts = state.query(&offer.rules, view).slots(ask.range);
         let seats_left = state.seats_left(offer, &starts, view);
         let duration_minutes = offer.offer.duration_minutes;
@@ -321,7 +321,7 @@ impl Calendars {
             rules,
             state: None,
             lapse: None,
-            last_used: super::now(),
+            last_used: crate::clock::now(),
         }))
     }
 

@@ -5,14 +5,15 @@ use actix::{ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFu
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::calendar::{CalendarActor, Place};
+use super::calendar::CalendarActor;
+use super::calendar_place::Place;
 use super::calendar_place::{booked, check_seats};
-use super::error::{Error, Result};
 use crate::domain::access::Role;
 use crate::domain::availability::Hours;
 use crate::domain::busy::{Buffers, Viewpoint};
 use crate::domain::refusal::{Clash, Refusal};
 use crate::domain::time::Interval;
+use crate::error::{Error, Result};
 use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{Command, Move, NewBooking, Outcome};
 
@@ -47,7 +48,7 @@ impl CalendarActor {
     /// Whether the new time can be booked. A seeker also keeps the notice of the time that they
     /// leave: what is too late to book is too late to give back by moving.
     fn plan_move(&mut self, ask: &Reschedule) -> Result<Move> {
-        let now = super::now();
+        let now = crate::clock::now();
         let state = self.state()?;
         let row = &ask.booking;
         // Whatever lengths are offered now, it keeps its own.
@@ -136,7 +137,7 @@ impl Handler<PlaceSeries> for CalendarActor {
 
 impl CalendarActor {
     fn plan_series(&mut self, ask: &PlaceSeries) -> Result<Vec<NewBooking>> {
-        let (booking_rules, now) = (self.rules, super::now());
+        let (booking_rules, now) = (self.rules, crate::clock::now());
         let state = self.state()?;
         if state.practitioner_user_id == ask.first.seeker_id {
             return Err(Refusal::Forbidden.into());

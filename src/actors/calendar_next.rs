@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::calendar::CalendarActor;
-use super::error::Result;
 use crate::domain::rules::MAX_DAYS_SEARCHED;
 use crate::domain::time::Interval;
+use crate::error::Result;
 
 /// Which slot is the first that can be booked? The search ends after [`MAX_DAYS_SEARCHED`] days.
 #[derive(Debug, Clone, Message)]
@@ -37,7 +37,7 @@ impl Handler<GetNext> for CalendarActor {
     type Result = Result<Next>;
 
     fn handle(&mut self, ask: GetNext, _: &mut Context<Self>) -> Result<Next> {
-        let now = super::now();
+        let now = crate::clock::now();
         let state = self.state()?;
         let offer = state.offer(ask.service_id, ask.minutes)?;
         let days = SignedDuration::from_hours(i64::from(MAX_DAYS_SEARCHED) * 24);

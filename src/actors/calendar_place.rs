@@ -4,12 +4,13 @@ use actix::{ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFu
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::calendar::{BookingRules, CalendarActor};
+use super::calendar::CalendarActor;
+use super::calendar_batch::BookingRules;
 use super::calendar_state::{CalendarState, OfferRules};
-use super::error::{Error, Result};
 use crate::domain::money::commission;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
+use crate::error::{Error, Result};
 use crate::models::bookings::{self, Booking};
 use crate::models::calendar_commit::{Command, NewBooking, Outcome, Placement};
 use crate::models::pool::Pool;
@@ -61,7 +62,7 @@ enum Plan {
 
 impl CalendarActor {
     fn prepare(&mut self, place: &Place) -> Result<Plan> {
-        let (rules, now) = (self.rules, super::now());
+        let (rules, now) = (self.rules, crate::clock::now());
         let state = self.state()?;
         if state.practitioner_user_id == place.seeker_id {
             return Err(Refusal::Forbidden.into());

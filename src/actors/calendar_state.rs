@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::error::{Error, Result};
 use crate::domain::availability::{Hours, LOOK_BACK};
 use crate::domain::booking::Status;
 use crate::domain::busy::{Buffers, Busy, BusyKind, BusySet, Viewpoint};
@@ -17,6 +16,7 @@ use crate::domain::rules::{Grid, SlotRules};
 use crate::domain::schedule::Schedule;
 use crate::domain::slots::{SlotQuery, SlotRefusal};
 use crate::domain::time::{Interval, shifted};
+use crate::error::{Error, Result};
 use crate::models::bookings::Booking;
 use crate::models::calendar_commit::{LimitCheck, NewBooking};
 use crate::models::calendars::{Block, BusyRow};

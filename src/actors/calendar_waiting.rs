@@ -11,10 +11,12 @@ use actix::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::calendar::{BookingRules, CalendarActor, Place};
+use super::calendar::CalendarActor;
+use super::calendar_batch::BookingRules;
+use super::calendar_place::Place;
 use super::calendar_state::CalendarState;
-use super::error::{Error, Result};
 use crate::domain::time::{Interval, shifted};
+use crate::error::{Error, Result};
 use crate::models::calendar_commit::{Command, NewBooking};
 use crate::models::waitlist::{self, Entry, Look};
 
@@ -141,7 +143,7 @@ impl CalendarActor {
 
     /// A slot for each of who wait, in their order, as far as there are some: reserved in memory.
     fn plan_page(&mut self, mut round: Round, page: &[Entry]) -> Result<Planned> {
-        let (rules, now) = (self.rules, super::now());
+        let (rules, now) = (self.rules, crate::clock::now());
         let state = self.state()?;
         if state.loaded < round.look.version {
             let cause = "what opened is not known, the calendar could not be read again";

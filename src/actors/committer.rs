@@ -16,9 +16,9 @@ use diesel::QueryResult;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::error::{Error, Result};
 use super::fanout::Fanout;
 use crate::counters;
+use crate::error::{Error, Result};
 use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
 use crate::models::pool::{self, Pool};

@@ -20,12 +20,12 @@ use super::conversation_inbox::{Happened, Inboxes, ReadElsewhere};
 use super::conversation_receipts::Receipts;
 use super::conversation_typing::Typing;
 use super::directory::Directory;
-use super::error::{Error, Result};
 use super::fanout::Fanout;
 use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::chat::MessageType;
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 use crate::models::Conn;
 use crate::models::calendar_commit::StoredEvent;
 use crate::models::conversations::{self, Loaded};
@@ -114,7 +114,7 @@ impl Actor for ConversationActor {
             actor.loaded = Some(loaded);
         }));
         ctx.run_interval(IDLE / 2, |actor, ctx| {
-            if super::now().duration_since(actor.last_used).unsigned_abs() > IDLE {
+            if crate::clock::now().duration_since(actor.last_used).unsigned_abs() > IDLE {
                 ctx.stop();
             }
         });
@@ -130,7 +130,7 @@ pub(super) async fn load(pool: Pool, id: Uuid) -> Result<Arc<Loaded>> {
 impl ConversationActor {
     /// The conversation as this node knows it.
     pub(super) fn known(&mut self) -> Result<Arc<Loaded>> {
-        self.last_used = super::now();
+        self.last_used = crate::clock::now();
         match &self.loaded {
             Some(loaded) => loaded.clone(),
             None => Err(Error::Fault("conversation not loaded".to_owned())),
@@ -286,7 +286,7 @@ impl Conversations {
             typing: HashMap::new(),
             receipts: HashMap::new(),
             inboxes: Inboxes::default(),
-            last_used: super::now(),
+            last_used: crate::clock::now(),
         }))
     }
 

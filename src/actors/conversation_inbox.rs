@@ -15,10 +15,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::conversation::ConversationActor;
-use super::error;
 use crate::bus::Bus;
 use crate::domain::channel::Channel;
 use crate::domain::unread::{Place, Stored, Tally};
+use crate::error;
 use crate::models::conversations::{self, Heads};
 use crate::models::messages::{Quote, Told};
 
@@ -147,7 +147,7 @@ impl ConversationActor {
             return self.pause_inboxes(ctx);
         }
         (self.inboxes.tally, self.inboxes.meanwhile) = (None, Vec::new());
-        self.inboxes.counted_at = Some(super::now());
+        self.inboxes.counted_at = Some(crate::clock::now());
         let (pool, id) = (self.pool.clone(), self.id);
         let read = async move {
             let mut conn = pool.get().await?;
@@ -181,7 +181,8 @@ impl ConversationActor {
     /// Tells what is known without counting; false when it is not.
     fn tell_places(&self) -> bool {
         let alone = matches!(self.fanout.bus(), Bus::InProcess);
-        let age = self.inboxes.counted_at.map(|at| super::now().duration_since(at).unsigned_abs());
+        let age =
+            self.inboxes.counted_at.map(|at| crate::clock::now().duration_since(at).unsigned_abs());
         if !alone && age.is_none_or(|age| age > KEPT) {
             return false;
         }

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::conversation::ConversationActor;
 use super::conversation_inbox::Happened;
-use super::error::Result;
 use crate::bus::Envelope;
 use crate::domain::channel::Channel;
 use crate::domain::chat::{Shown, Watermarks};
 use crate::domain::refusal::Refusal;
+use crate::error::Result;
 use crate::models::conversations::{self, Advanced};
 use crate::models::outbox;
 use crate::models::pool::Pool;

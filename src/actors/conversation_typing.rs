@@ -11,8 +11,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::conversation::ConversationActor;
-use super::error::Result;
 use crate::domain::channel::Channel;
+use crate::error::Result;
 
 /// Somebody who typed and said nothing more is taken to have stopped.
 const TYPING_EXPIRES: Duration = Duration::from_secs(6);
@@ -36,7 +36,7 @@ impl ConversationActor {
 
     /// A member types: others are told, or will be when they may be.
     pub(super) fn start_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
-        let now = super::now();
+        let now = crate::clock::now();
         let before = self.typing.remove(&user_id).map(|typing| {
             ctx.cancel_future(typing.timer);
             (typing.told_at, typing.shown)
@@ -63,7 +63,7 @@ impl ConversationActor {
     pub(super) fn stop_typing(&mut self, user_id: Uuid, ctx: &mut Context<Self>) {
         let Some(typing) = self.typing.get_mut(&user_id) else { return };
         ctx.cancel_future(typing.timer);
-        let now = super::now();
+        let now = crate::clock::now();
         let told = now.duration_since(typing.told_at).unsigned_abs();
         if typing.shown && told < TYPING_PAUSE {
             let left = TYPING_PAUSE.saturating_sub(told);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::{Actor, Addr, ArbiterHandle, Context};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Actors of one kind that may be alive at once.
 const MAX_ALIVE: usize = 50_000;

@@ -92,7 +92,7 @@ impl Fanout {
     /// Tells everybody of something that is not kept: who is not listening misses it.
     pub fn publish_ephemeral(&self, channel: Channel, event: &str, data: &Value) {
         self.publish(channel, None, merge::kind(channel, event, data), || {
-            protocol::event(event, channel, None, &super::now().to_string(), data)
+            protocol::event(event, channel, None, &crate::clock::now().to_string(), data)
         });
     }
 

@@ -4,12 +4,12 @@
 //! bounds what it lets in with permits. `do_send` is forbidden by `clippy.toml`.
 
 pub mod calendar;
-mod calendar_batch;
-mod calendar_move;
-mod calendar_next;
-mod calendar_place;
+pub mod calendar_batch;
+pub mod calendar_move;
+pub mod calendar_next;
+pub mod calendar_place;
 mod calendar_state;
-mod calendar_waiting;
+pub mod calendar_waiting;
 mod channel_commands;
 pub mod committer;
 pub mod connections;
@@ -20,7 +20,6 @@ pub mod conversation_receipts;
 pub mod conversation_typing;
 pub mod directory;
 pub mod elsewhere;
-pub mod error;
 pub mod fanout;
 mod frame_guard;
 mod goodbye;
@@ -45,15 +44,3 @@ mod subscriptions;
 pub mod switchboard;
 pub mod takeover;
 pub mod wire;
-
-/// The time, cut to what PostgreSQL keeps (microseconds), so that a stored instant reads back equal.
-pub fn now() -> jiff::Timestamp {
-    let now = jiff::Timestamp::now();
-    jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
-}
-
-/// Time since this process first asked: it never goes back, and is one for all sockets.
-pub fn uptime() -> std::time::Duration {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
-}

@@ -8,8 +8,8 @@
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
-use super::error::{Error, Result};
 use crate::domain::channel::Channel;
+use crate::error::{Error, Result};
 use crate::models::openings::{self, Head};
 use crate::models::pool::Pool;
 

@@ -19,11 +19,11 @@ use uuid::Uuid;
 
 use super::connections::Connections;
 use super::directory::Directory;
-use super::error::Result;
 use super::fanout::Fanout;
 use super::presence_news::PresenceNews;
 use crate::bus::{Away, Bus, Envelope, Members, Told};
 use crate::domain::presence::{Presence, State, View};
+use crate::error::Result;
 
 /// Users that are asked about at once.
 const ASKED: usize = 32;
@@ -73,7 +73,7 @@ impl Actor for PresenceActor {
 impl PresenceActor {
     /// Tells what has changed, and looks again when something changes by itself.
     fn settle(&mut self, ctx: &mut Context<Self>) {
-        let now = super::now();
+        let now = crate::clock::now();
         if self.presence.view(now).state != self.told {
             self.report(ctx);
         }
@@ -91,7 +91,7 @@ impl PresenceActor {
         if self.reporting {
             return;
         }
-        let view = self.presence.view(super::now());
+        let view = self.presence.view(crate::clock::now());
         self.told = view.state;
         let Some(members) = self.common.bus.members() else {
             return self.common.news.tell(self.user_id, None, view);
@@ -124,7 +124,7 @@ impl PresenceActor {
     }
 
     fn stop_if_idle(&mut self, ctx: &mut Context<Self>) {
-        if self.presence.is_idle(super::now()) && !self.reporting && !self.unreported {
+        if self.presence.is_idle(crate::clock::now()) && !self.reporting && !self.unreported {
             ctx.stop();
         }
     }
@@ -152,7 +152,7 @@ impl Handler<Socket> for PresenceActor {
     type Result = bool;
 
     fn handle(&mut self, Socket { id, what }: Socket, ctx: &mut Context<Self>) -> bool {
-        let now = super::now();
+        let now = crate::clock::now();
         let known = match what {
             What::Opened => {
                 self.presence.connect(id, now);
@@ -178,7 +178,7 @@ impl Handler<Look> for PresenceActor {
     type Result = MessageResult<Look>;
 
     fn handle(&mut self, _: Look, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.presence.view(super::now()))
+        MessageResult(self.presence.view(crate::clock::now()))
     }
 }
 
@@ -194,7 +194,7 @@ impl Handler<Renew> for PresenceActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, renew: Renew, ctx: &mut Context<Self>) -> Self::Result {
-        if self.unreported || (renew.all && !self.presence.is_idle(super::now())) {
+        if self.unreported || (renew.all && !self.presence.is_idle(crate::clock::now())) {
             self.report(ctx);
         }
         if !self.reporting {

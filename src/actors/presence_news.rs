@@ -73,7 +73,7 @@ impl PresenceNews {
             State::Away => "user:away",
             State::Offline => "user:offline",
         };
-        let (channel, at) = (Channel::Presence(user_id), super::now().to_string());
+        let (channel, at) = (Channel::Presence(user_id), crate::clock::now().to_string());
         let text = protocol::event(event, channel, None, &at, &shown(user_id, view));
         self.fanout.deliver(channel, None, &text);
     }

@@ -16,9 +16,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::error::Result;
 use super::protocol;
 use crate::domain::channel::Channel;
+use crate::error::Result;
 use crate::models::calendar_commit::calendar_event;
 use crate::models::pool::Pool;
 use crate::models::{Conn, calendars, conversation_events, user_events};

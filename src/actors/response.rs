@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use super::goodbye::Goodbye;
-use super::line::{Kind, Line};
+use super::line::Line;
+use super::outbox::Kind;
 
 /// The body around the byte stream of a socket's actor.
 pub(super) struct Response<S> {

@@ -17,11 +17,12 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
-use super::line::{Kind, Line};
+use super::line::Line;
+use super::outbox::Kind;
 use super::protocol::{self, Close};
 use super::socket_machine::{Effect, Input, Machine};
 use super::switchboard::SharedBoard;
-use super::uptime;
+use crate::clock::uptime;
 use crate::domain::channel::Channel;
 
 /// How often a worker looks for sockets with something due: so late may a deadline be.
@@ -100,7 +101,7 @@ impl Socket {
 }
 
 fn ephemeral(event: &str, channel: Channel, data: &Value) -> bytes::Bytes {
-    let at = super::now().to_string();
+    let at = crate::clock::now().to_string();
     protocol::text_frame(&protocol::event(event, channel, None, &at, data))
 }
 

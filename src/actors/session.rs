@@ -20,7 +20,6 @@ use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use super::connections::{Connections, Seat};
-use super::error::{Error, Result};
 use super::frame_guard::{FrameGuard, Verdict};
 use super::goodbye::Goodbye;
 use super::line::Line;
@@ -31,9 +30,10 @@ use super::response::Response;
 use super::roster::{SharedRoster, Socket};
 use super::socket_machine::{Effect, Identity, Input, Machine, Piece, SocketRules};
 use super::switchboard::SharedBoard;
-use super::uptime;
 use super::wire::Tap;
+use crate::clock::uptime;
 use crate::counters;
+use crate::error::{Error, Result};
 use crate::models::pool::Pool;
 
 /// What a socket asks of the floors above: the table of operations lives in `http/ws_ops.rs`.

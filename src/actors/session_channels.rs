@@ -6,18 +6,19 @@ use actix::{ActorFutureExt, AsyncContext, Handler, WrapFuture};
 use serde_json::{Map, Value, json};
 
 use super::channel_commands::{read_resume, read_subscribe, read_unsubscribe};
-use super::error::Error;
-use super::line::Kind;
+use super::outbox::Kind;
 use super::protocol::{self, Close};
+use super::replay;
 use super::session::{Ctx, Session};
 use super::session_presence::Watching;
 use super::socket_machine::Input;
 use super::subscriptions::{self, Opening};
 use super::switchboard::{CatchUp, Ticket};
-use super::{error, replay};
 use crate::counters;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
+use crate::error;
+use crate::error::Error;
 use crate::models::openings::Head;
 
 /// Pause before a socket that is full, or ahead of what it can read, is looked at again.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use serde_json::{Value, json};
 
-use super::error::{Error, Result};
-use super::line::Kind;
+use super::outbox::Kind;
 use super::protocol::{self, WireError};
 use super::session::{Ctx, Session};
 use super::socket_machine::{Identity, Input, Known, Op};
+use crate::error::{Error, Result};
 
 impl Session {
     /// Who the socket belongs to, once that is known.
@@ -99,12 +99,12 @@ impl Session {
             .filter(|c| c.is_durable())
             .filter_map(|c| Some((c.to_string(), board.head(*c, &self.socket.line)?.into())))
             .collect();
-        json!({ "now": super::now(), "heads": heads })
+        json!({ "now": crate::clock::now(), "heads": heads })
     }
 }
 
 /// How long the token is good from now on.
 fn left(identity: &Identity) -> Duration {
-    let left = identity.expires_at.duration_since(super::now());
+    let left = identity.expires_at.duration_since(crate::clock::now());
     Duration::try_from(left).unwrap_or(Duration::ZERO)
 }

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::error::{Error, Result};
 use super::session::{Ctx, Session};
 use super::session_channels::Asked;
 use super::socket_machine::Input;
@@ -18,6 +17,7 @@ use crate::domain::channel::Channel;
 use crate::domain::input;
 use crate::domain::presence::State;
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 
 /// Users of one socket whose presence is asked about at once.
 const LOOKS: usize = 32;

@@ -22,11 +22,11 @@ pub use self::words::{Effect, Identity, Input, Known, Op, Piece, SocketRules};
 
 use self::words::utf8_up_to;
 use super::connections::Allowance;
-use super::error::{Error, Result};
 use super::protocol::{self, Close, Command};
 use crate::domain::input;
 use crate::domain::rate::TokenBucket;
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 
 /// How long a command under way may keep a socket open that is to be closed by a drain.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);

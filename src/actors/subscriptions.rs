@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::error::Result;
 use super::presence::PresenceBook;
 use super::presence_news;
 use crate::domain::intervals;
 use crate::domain::presence::{State, View};
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Interval;
+use crate::error::Result;
 use crate::models::pool::Pool;
 use crate::models::{Conn, calendars};
 
@@ -48,7 +48,7 @@ pub(super) async fn open_presence(
 
 /// What is busy from now on, as of a version. Both are read in one snapshot of the database.
 async fn calendar_snapshot(conn: &mut Conn, id: Uuid) -> Result<(i64, Option<Value>)> {
-    let now = super::now();
+    let now = crate::clock::now();
     let until =
         crate::domain::time::shifted(now, jiff::SignedDuration::from_hours(24 * SNAPSHOT_DAYS));
     let read = conn

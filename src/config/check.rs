@@ -3,7 +3,7 @@
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
-use super::ConfigError;
+use super::env::ConfigError;
 
 /// Origins as browsers send them (RFC 6454 section 6.2): scheme, host, and a port that is not the
 /// scheme's own. Any other spelling would never be met.

@@ -17,6 +17,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use self::busy::{CaseBusy, REQUESTER};
+use self::hours::{CaseOverride, CaseStay, CaseWeekly, name_in_case};
+use self::limits::CaseLimits;
 use super::availability::Hours;
 use super::busy::{Busy, BusySet, Viewpoint};
 use super::holidays::HolidayChoice;
@@ -25,9 +28,6 @@ use super::rules::{CountedDays, Grid, Horizon, SlotRules};
 use super::schedule::{ProblemKind, Schedule};
 use super::slots::{Rejection, SlotQuery};
 use super::time::Interval;
-use busy::{CaseBusy, REQUESTER};
-use hours::{CaseOverride, CaseStay, CaseWeekly, name_in_case};
-use limits::CaseLimits;
 
 /// The longest range that is answered; a longer one is more likely a slip of the pen.
 const MAX_RANGE_DAYS: i64 = 732;

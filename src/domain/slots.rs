@@ -24,7 +24,7 @@ use super::limits::Room;
 use super::rules::{CountedDays, Grid, Horizon, MAX_DAYS_SEARCHED, SlotRules};
 use super::time::{Interval, date_after, local_date, minutes, shifted};
 
-pub use refusal::SlotRefusal;
+pub use self::refusal::SlotRefusal;
 
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
 

@@ -19,7 +19,7 @@ use super::cursor;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::query::{NoQuery, Query};
-use crate::actors::error::{Error, Result};
+use crate::error::{Error, Result};
 use crate::models::conversations::Loaded;
 use crate::models::message_archive::Hit;
 use crate::services::archive::Archive;

@@ -17,9 +17,9 @@ use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::query::{NoQuery, Query};
-use crate::actors::error::Result;
 use crate::domain::attachment::FileType;
 use crate::domain::refusal::Refusal;
+use crate::error::Result;
 use crate::models::attachments::Attachment;
 use crate::services::attachments::{Announced, Attachments, Form};
 

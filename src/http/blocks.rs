@@ -12,10 +12,10 @@ use super::error::ApiResult;
 use super::idempotency::Once;
 use super::instant::Instant;
 use super::query::{NoQuery, Query};
-use crate::actors::error::Error;
 use crate::domain::refusal::Refusal;
 use crate::domain::repeat::Repeat;
 use crate::domain::time::Interval;
+use crate::error::Error;
 use crate::models::calendars::Block;
 use crate::services::practices::Practices;
 

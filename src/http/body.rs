@@ -14,9 +14,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::actors::error::Error;
 use crate::domain::input;
 use crate::domain::refusal::Refusal;
+use crate::error::Error;
 use crate::services::Page;
 
 /// Largest body of a request, in bytes.

@@ -9,8 +9,8 @@ use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::actors::error::Error;
 use crate::domain::refusal::Refusal;
+use crate::error::Error;
 use crate::services::auth::{self, Auth, Origin};
 
 /// The user of a request, for its log line.

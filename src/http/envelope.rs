@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::error::{self, ApiResult};
-use crate::actors::error::Error;
+use crate::error::Error;
 use crate::services::Page;
 
 /// The id of a request, in its extensions.
@@ -142,7 +142,7 @@ fn request_id(req: &HttpRequest) -> String {
 
 /// The envelope around `content`, which is JSON already.
 fn envelope(key: &str, content: &str, id: &str, pagination: Option<&Pagination>) -> String {
-    let mut meta = json!({ "timestamp": crate::actors::now(), "requestId": id });
+    let mut meta = json!({ "timestamp": crate::clock::now(), "requestId": id });
     if let (Some(meta), Some(pagination)) = (meta.as_object_mut(), pagination) {
         meta.insert("pagination".to_owned(), json!(pagination));
     }

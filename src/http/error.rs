@@ -9,9 +9,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Value, json};
 
-use crate::actors::error::Error;
 use crate::actors::protocol::WireError;
 use crate::domain::refusal::{Clash, Refusal};
+use crate::error::Error;
 
 /// A failed request. `front` turns it into the envelope, since it knows the request's id.
 #[derive(Debug)]

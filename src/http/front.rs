@@ -16,9 +16,9 @@ use uuid::Uuid;
 use super::caller::LoggedUser;
 use super::envelope::{RequestId, failure};
 use super::error::ApiError;
-use crate::actors::error::Error;
 use crate::counters;
 use crate::domain::refusal::Refusal;
+use crate::error::Error;
 
 /// The id of a request, by its client or by the hub.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -17,8 +17,8 @@ use super::body;
 use super::caller::Caller;
 use super::envelope::Reply;
 use super::error::{self, ApiError, ApiResult};
-use crate::actors::error::Error;
 use crate::domain::refusal::Refusal;
+use crate::error::Error;
 use crate::models::idempotency::{self, Claim};
 use crate::models::pool::Pool;
 

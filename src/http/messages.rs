@@ -9,7 +9,7 @@ use super::body::Body;
 use super::caller::Caller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
-use crate::actors::error::Result;
+use crate::error::Result;
 use crate::models::messages::Told;
 use crate::services::auth;
 use crate::services::chat::Chat;

@@ -12,7 +12,7 @@ use super::caller::MaybeCaller;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::query::Query;
-use crate::actors::calendar::{GetNext, Next};
+use crate::actors::calendar_next::{GetNext, Next};
 use crate::domain::refusal::Refusal;
 use crate::services::practices::Practices;
 

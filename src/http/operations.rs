@@ -12,9 +12,9 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::envelope::{Envelope, Reply};
 use super::error::ApiResult;
 use super::openapi;
-use crate::actors::error::Error;
 use crate::bus::Bus;
 use crate::domain::refusal::Refusal;
+use crate::error::Error;
 use crate::models::migrations;
 use crate::models::pool::Pool;
 

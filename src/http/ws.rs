@@ -9,7 +9,6 @@ use super::caller::MaybeCaller;
 use super::operations::Readiness;
 use super::ws_ops::Ops;
 use crate::actors::connections::Connections;
-use crate::actors::error::Error;
 use crate::actors::openings::Openings;
 use crate::actors::presence::PresenceBook;
 use crate::actors::protocol;
@@ -19,6 +18,7 @@ use crate::actors::socket_machine::{Identity, SocketRules};
 use crate::actors::switchboard::SharedBoard;
 use crate::actors::wire::Tap;
 use crate::domain::refusal::Refusal;
+use crate::error::Error;
 use crate::models::pool::Pool;
 
 use super::error::ApiResult;

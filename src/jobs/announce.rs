@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::actors::conversation::{Conversations, Send};
-use crate::actors::error::{Error, Result};
 use crate::domain::chat::{MessageType, booking_line};
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 use crate::models::booking_lines::{self, BookingLine};
 use crate::models::pool::Pool;
 

@@ -9,15 +9,14 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::actors::error::{Error, Result};
-use crate::actors::now;
+use crate::clock::now;
 use crate::domain::notify::{self, Category};
+use crate::error::{Error, Result};
 use crate::models::devices;
 use crate::models::outbox::{self, Taken, Verdict};
 use crate::models::pool::Pool;
-use crate::push::{
-    EndpointPolicy, FcmToken, Outcome, Push, PushMessage, Subscription, Target, Urgency,
-};
+use crate::outbound::EndpointPolicy;
+use crate::push::{FcmToken, Outcome, Push, PushMessage, Subscription, Target, Urgency};
 
 /// Deliveries under way at once. Each ends within the timeout of the push client.
 const UNDER_WAY: usize = 64;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
 use crate::domain::channel::Channel;
+use crate::error::Result;
 use crate::models::heads;
 use crate::models::pool::Pool;
 

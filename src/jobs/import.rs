@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::actors::calendar::{Calendars, Change};
-use crate::actors::error::{Error, Result};
-use crate::actors::now;
+use crate::clock::now;
+use crate::error::{Error, Result};
 use crate::models::calendar_commit::{Command, Replacement};
 use crate::models::external_calendars::{self as rows, Reading, Taken};
 use crate::models::pool::Pool;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::error::Result;
 use crate::actors::fanout::Fanout;
+use crate::error::Result;
 use crate::models::pool::Pool;
 use crate::models::reminders;
 

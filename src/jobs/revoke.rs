@@ -13,11 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
-use crate::actors::now;
+use crate::clock::now;
 use crate::domain::channel::Channel;
 use crate::domain::time::shifted;
+use crate::error::{Error, Result};
 use crate::models::departures::{self, Departure};
 use crate::models::pool::Pool;
 use crate::models::sessions;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::actors::calendar::{Calendars, Change, OfferOpenings};
-use crate::actors::error::{Error, Result};
+use crate::actors::calendar::{Calendars, Change};
+use crate::actors::calendar_waiting::OfferOpenings;
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 use crate::models::calendar_commit::Command;
 use crate::models::pool::Pool;
 use crate::models::{calendars, departures, idempotency, outbox, reminders, sessions, waitlist};

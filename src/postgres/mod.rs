@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-pub use error::{DatabaseError, StartError, StopError};
+pub use self::error::{DatabaseError, StartError, StopError};
 
 /// The database role the hub connects as. It owns the cluster.
 const ROLE: &str = "hub";

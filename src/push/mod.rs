@@ -21,13 +21,13 @@ mod web_push;
 
 use std::time::Duration;
 
-pub use fcm::{Fcm, FcmConfig};
-pub use message::{MAX_PAYLOAD_BYTES, MAX_TTL_SECONDS, PushMessage, Urgency};
-pub use subscription::{FcmToken, FieldProblem, Subscription};
+pub use self::fcm::{Fcm, FcmConfig};
+pub use self::message::{MAX_PAYLOAD_BYTES, MAX_TTL_SECONDS, PushMessage, Urgency};
+pub use self::subscription::{FcmToken, FieldProblem, Subscription};
 
+pub use self::vapid::{VapidKeys, VapidPair};
+pub use self::web_push::{WebPush, WebPushConfig};
 pub use crate::outbound::EndpointPolicy;
-pub use vapid::{VapidKeys, VapidPair};
-pub use web_push::{WebPush, WebPushConfig};
 
 /// Where a message goes: one device. Both kinds hide their secrets in `Debug`.
 #[derive(Debug, Clone)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::auth::Caller;
-use crate::actors::error::Result;
 use crate::domain::refusal::{Problems, Refusal};
+use crate::error::Result;
 use crate::models::conversations::{self, Loaded};
 use crate::models::message_archive::{self as rows, Hit};
 use crate::models::messages::{self, Range, Told};

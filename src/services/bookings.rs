@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::auth::Caller;
-use crate::actors::calendar::{Calendars, Change, Place, PlaceSeries, Reschedule};
-use crate::actors::error::{Error, Result};
+use crate::actors::calendar::{Calendars, Change};
+use crate::actors::calendar_move::{PlaceSeries, Reschedule};
+use crate::actors::calendar_place::Place;
 use crate::domain::access::{Action, Relation, Role, allows};
 use crate::domain::booking::{Status, Step};
 use crate::domain::refusal::{Problems, Refusal};
+use crate::error::{Error, Result};
 use crate::models::booking_lists::{self as lists, ListFilter};
 use crate::models::bookings::{self, Booking, BookingEvent, BookingView};
 use crate::models::calendar_commit::{Command, Outcome};

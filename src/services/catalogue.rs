@@ -4,10 +4,10 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::error::Result;
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::money::{AMOUNT_RULE, CURRENCY_RULE, is_amount, is_currency};
 use crate::domain::refusal::{Problems, Refusal};
+use crate::error::Result;
 use crate::models::catalogue::{self, Service};
 use crate::models::pool::Pool;
 use crate::models::violation::Violation;

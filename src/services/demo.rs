@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::auth::{Auth, Caller, Origin, Passwords, Registration};
 use super::practices::{PracticeInput, Practices};
-use crate::actors::error::Result;
 use crate::domain::rules::{CountedDays, Horizon};
 use crate::domain::schedule::{Schedule, WeeklyRange};
+use crate::error::Result;
 use crate::models::catalogue::{self, Offer, Service};
 use crate::models::offer_rules::OtherDurations;
 use crate::models::pool::Pool;

@@ -5,10 +5,10 @@ use uuid::Uuid;
 
 use super::auth::Caller;
 use super::chat::{Chat, Opened};
-use crate::actors::error::Result;
 use crate::domain::access::Role;
 use crate::domain::chat::{MAX_MEMBERS, MemberRole, check_title};
 use crate::domain::refusal::{FieldProblem, Refusal};
+use crate::error::Result;
 use crate::models::conversation_changes::Change;
 use crate::models::conversations::{self, Loaded};
 use crate::models::{Conn, chat_settings, groups};

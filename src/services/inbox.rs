@@ -7,15 +7,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::auth::Caller;
-use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::{Problems, Refusal};
+use crate::error::{Error, Result};
 use crate::models::devices::{self, Device, NewDevice};
 use crate::models::notifications::{self, Notification, Which};
 use crate::models::outbox;
 use crate::models::pool::Pool;
-use crate::push::{EndpointPolicy, FcmToken, FieldProblem, Push, Subscription};
+use crate::outbound::EndpointPolicy;
+use crate::push::{FcmToken, FieldProblem, Push, Subscription};
 
 /// Devices that one user may have; the oldest makes room.
 const MAX_DEVICES: i64 = 20;

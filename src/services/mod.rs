@@ -23,9 +23,9 @@ pub mod waitlist;
 
 use uuid::Uuid;
 
-use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 use crate::models::pool::Pool;
 use crate::models::practitioners::{self, Practice};
 use crate::models::violation::Violation;

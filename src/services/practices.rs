@@ -11,19 +11,19 @@ use uuid::Uuid;
 use super::Page;
 use super::auth::Caller;
 use crate::actors::calendar::{Calendars, Change, GetSlots, Slots};
-use crate::actors::error::{Error, Result};
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::money::{AMOUNT_RULE, CURRENCY_RULE, is_amount, is_currency};
 use crate::domain::refusal::{FieldProblem, Problems, Refusal};
 use crate::domain::schedule::Schedule;
 use crate::domain::time::Interval;
+use crate::error::{Error, Result};
 use crate::models::calendar_commit::{Command, Outcome};
 use crate::models::catalogue::{self, Offer};
 use crate::models::pool::Pool;
 use crate::models::practitioners::{self, Filter, NewPractice, Practice, PracticeChange};
 use crate::models::violation::Violation;
 
-pub use next::MAX_PRACTICES;
+pub use self::next::MAX_PRACTICES;
 
 /// Longest range of one slot query, in days.
 pub const MAX_SLOT_DAYS: i64 = 62;

@@ -1,9 +1,9 @@
 //! What users want to hear and when.
 
 use super::auth::Caller;
-use crate::actors::error::Result;
 use crate::domain::notify::Preferences;
 use crate::domain::quiet::{QuietHours, QuietText};
+use crate::error::Result;
 use crate::models::pool::Pool;
 use crate::models::preferences;
 

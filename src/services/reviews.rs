@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::booking::Status;
 use crate::domain::refusal::Refusal;
 use crate::domain::{notify, review};
+use crate::error::{Error, Result};
 use crate::models::Part;
 use crate::models::notices::{self, Addressed};
 use crate::models::pool::Pool;

@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use super::Page;
 use super::auth::Caller;
-use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
-use crate::actors::now;
+use crate::clock::now;
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 use crate::domain::report;
+use crate::error::{Error, Result};
 use crate::models::audit::{self, NewEntry};
 use crate::models::pool::Pool;
 use crate::models::reports::{self, NewReport, Report, Stored};

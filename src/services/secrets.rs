@@ -6,7 +6,7 @@ use rand::TryRngCore;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use crate::actors::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// 256 random bits as base64url, from the operating system.
 pub(super) fn random_token() -> Result<SecretString> {

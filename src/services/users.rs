@@ -4,9 +4,9 @@ use jiff::civil::Date;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
-use crate::actors::error::Result;
-use crate::actors::now;
+use crate::clock::now;
 use crate::domain::refusal::{Problems, Refusal};
+use crate::error::Result;
 use crate::models::pool::Pool;
 use crate::models::users::{self, ProfileChange, User};
 

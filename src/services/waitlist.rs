@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::auth::Caller;
-use crate::actors::calendar::{Calendars, GetSlots, OfferOpenings};
-use crate::actors::error::Result;
-use crate::actors::now;
+use crate::actors::calendar::{Calendars, GetSlots};
+use crate::actors::calendar_waiting::OfferOpenings;
+use crate::clock::now;
 use crate::domain::access::{Action, Relation, allows};
 use crate::domain::refusal::{Problems, Refusal};
 use crate::domain::time::Interval;
+use crate::error::Result;
 use crate::models::pool::Pool;
 use crate::models::user_blocks;
 use crate::models::waitlist::{self, Entry};

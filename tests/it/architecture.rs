@@ -9,24 +9,41 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up, and what each may know besides itself.
 const FLOORS: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    // Everybody but `domain` may count; it knows nobody.
+    // Everybody but `domain` may count and ask the time; both know nobody.
     ("counters", &[]),
-    ("bus", &["domain", "counters"]),
+    ("clock", &[]),
+    ("bus", &["domain", "counters", "clock"]),
     ("outbound", &["domain"]),
     ("push", &["domain", "outbound"]),
     ("postgres", &["domain"]),
     ("storage", &[]),
-    ("models", &["domain", "counters"]),
-    ("actors", &["domain", "models", "bus", "counters"]),
-    ("services", &["domain", "models", "actors", "bus", "push", "outbound", "storage", "counters"]),
-    ("http", &["domain", "models", "actors", "services", "bus", "push", "counters"]),
-    ("jobs", &["domain", "models", "actors", "services", "bus", "push", "outbound", "counters"]),
+    ("models", &["domain", "counters", "clock"]),
+    ("error", &["domain", "models"]),
+    ("actors", &["domain", "models", "error", "bus", "counters", "clock"]),
+    (
+        "services",
+        &[
+            "domain", "models", "error", "actors", "bus", "push", "outbound", "storage",
+            "counters", "clock",
+        ],
+    ),
+    (
+        "http",
+        &["domain", "models", "error", "actors", "services", "bus", "push", "counters", "clock"],
+    ),
+    (
+        "jobs",
+        &[
+            "domain", "models", "error", "actors", "services", "bus", "push", "outbound",
+            "counters", "clock",
+        ],
+    ),
     ("config", &["domain"]),
     (
         "app",
         &[
-            "domain", "models", "actors", "services", "http", "jobs", "config", "bus", "push",
-            "postgres", "outbound", "storage", "counters",
+            "domain", "models", "error", "actors", "services", "http", "jobs", "config", "bus",
+            "push", "postgres", "outbound", "storage", "counters", "clock",
         ],
     ),
 ];

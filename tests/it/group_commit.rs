@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use futures_util::future::join_all;
-use hub::actors::calendar::CalendarBatch;
+use hub::actors::calendar_batch::CalendarBatch;
 use hub::actors::committer::Committer;
 use hub::actors::fanout::Fanout;
 use hub::bus::Bus;

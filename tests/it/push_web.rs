@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hub::outbound::EndpointPolicy;
 use hub::push::{
-    EndpointPolicy, MAX_PAYLOAD_BYTES, Outcome, Push, PushMessage, SetupError, Subscription,
-    Target, Urgency, VapidKeys, WebPush, WebPushConfig,
+    MAX_PAYLOAD_BYTES, Outcome, Push, PushMessage, SetupError, Subscription, Target, Urgency,
+    VapidKeys, WebPush, WebPushConfig,
 };
 use secrecy::ExposeSecret;
 use serde_json::json;

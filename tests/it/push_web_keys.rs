@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
-use hub::push::{EndpointPolicy, FieldProblem, SetupError, Subscription, VapidKeys};
+use hub::outbound::EndpointPolicy;
+use hub::push::{FieldProblem, SetupError, Subscription, VapidKeys};
 use p256::SecretKey;
 use p256::elliptic_curve::rand_core::OsRng;
 use p256::elliptic_curve::sec1::ToEncodedPoint;

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::*;
 use crate::actors::connections::UserLimits;
+use crate::actors::socket_machine::*;
 use crate::domain::access::Role;
 
 const RULES: SocketRules = SocketRules {

@@ -10,9 +10,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::actors::connections::Allowance;
-use crate::actors::error::Result;
 use crate::actors::protocol::Close;
 use crate::domain::access::Role;
+use crate::error::Result;
 
 /// Who a socket belongs to, as the access token says.
 #[derive(Debug, Clone, PartialEq, Eq)]

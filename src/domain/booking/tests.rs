@@ -1,4 +1,4 @@
-use super::*;
+use crate::domain::booking::*;
 
 const SEEKER: Relation = Relation { owner: true, practitioner: false };
 const PRACTICE: Relation = Relation { owner: false, practitioner: true };

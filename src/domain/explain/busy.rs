@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::super::busy::{Buffers, Busy, BusyKind};
-use super::super::time::Interval;
 use super::CaseError;
+use crate::domain::busy::{Buffers, Busy, BusyKind};
+use crate::domain::time::Interval;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct CaseBusy {

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::super::limits::{Limits, MAX_LIMIT};
 use super::CaseError;
+use crate::domain::limits::{Limits, MAX_LIMIT};
 
 /// At most so many sessions a day and a week (from Monday) by the dates of the case's zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

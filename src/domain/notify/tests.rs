@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::domain::notify::*;
 use crate::domain::quiet::QuietText;
 use crate::domain::time::parse_zone;
 

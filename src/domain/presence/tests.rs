@@ -1,4 +1,4 @@
-use super::*;
+use crate::domain::presence::*;
 use proptest::prelude::*;
 
 const GRACE: Duration = Duration::from_secs(15);

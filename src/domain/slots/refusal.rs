@@ -5,8 +5,8 @@ use std::fmt;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::super::limits::Limit;
-use super::super::time::Interval;
+use crate::domain::limits::Limit;
+use crate::domain::time::Interval;
 
 /// Why a start cannot be booked. Tested in this order; the first reason is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

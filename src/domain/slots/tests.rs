@@ -2,10 +2,10 @@
 
 mod days;
 
-use super::*;
 use crate::domain::busy::{Buffers, Busy, BusyKind};
 use crate::domain::limits::{Limit, Limits, limits_at};
 use crate::domain::schedule::Schedule;
+use crate::domain::slots::*;
 use jiff::civil;
 use proptest::prelude::*;
 use std::num::NonZeroU16;
@@ -575,7 +575,7 @@ proptest! {
     fn busy_time_before_the_look_back_changes_nothing((mut calendar, range) in a_calendar()) {
         calendar.rules.horizon = Horizon::Unlimited;
         let slots = calendar.query().slots(range);
-        let kept = shifted(range.start(), -super::super::availability::LOOK_BACK);
+        let kept = shifted(range.start(), -crate::domain::availability::LOOK_BACK);
         let long_ago = Interval::lasting(shifted(kept, minutes(-9000)), minutes(8940));
         calendar.busy.insert(Busy::new(0, long_ago, Buffers::default(), BusyKind::Booking));
         prop_assert_eq!(calendar.query().slots(range), slots);

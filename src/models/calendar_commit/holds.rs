@@ -7,9 +7,8 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::{
-    Command, CommitRules, Job, Ledger, Outcome, Placement, give_back, news, reload, waiting,
-};
+use super::insert::Placement;
+use super::{Command, CommitRules, Job, Ledger, Outcome, give_back, news, reload, waiting};
 use crate::domain::booking::Status;
 use crate::domain::refusal::Refusal;
 use crate::models::bookings::{self, Booking};

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use jiff_diesel::ToDiesel;
 use uuid::Uuid;
 
+use super::insert::NewBooking;
 use super::insert::Row;
-use super::{Ledger, NewBooking, freed, news, reload, waiting};
+use super::{Ledger, freed, news, reload, waiting};
 use crate::domain::booking::{Status, Step};
 use crate::models::Conn;
 use crate::models::bookings::Booking;

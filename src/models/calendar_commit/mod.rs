@@ -42,11 +42,11 @@ use crate::domain::booking::Step;
 use crate::domain::channel::Channel;
 use crate::domain::refusal::Refusal;
 
-pub use external::Replacement;
-pub use holds::MAX_HOLDS;
-pub use insert::{NewBooking, Placement};
-pub use limits::LimitCheck;
-pub use moves::Move;
+pub use self::external::Replacement;
+pub use self::holds::MAX_HOLDS;
+pub use self::insert::{NewBooking, Placement};
+pub use self::limits::LimitCheck;
+pub use self::moves::Move;
 
 /// What a calendar wants committed. Every job belongs to one practitioner.
 #[derive(Debug, Clone)]

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{CommitRules, Ledger, Placement, StoredEvent};
+use super::insert::Placement;
+use super::{CommitRules, Ledger, StoredEvent};
 use crate::domain::booking::{Status, Step};
 use crate::domain::notify::{self, BookingNews};
 use crate::models::bookings::{Booking, BookingView};

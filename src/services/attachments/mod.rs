@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use self::turns::{Decoders, Uploads};
 use super::auth::Caller;
-use crate::actors::error::{Error, Result};
 use crate::domain::access::Role;
 use crate::domain::attachment::{FileType, HEAD, file_name, mismatch, text_goes_on};
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 use crate::models::attachments::{self as rows, Attachment, Finished, NewAttachment};
 use crate::models::conversations;
 use crate::models::pool::Pool;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::actors::error::{Error, Result};
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 
 /// Uploads under way at once on this node: what they hold in memory is bounded by this.
 const UPLOADS: usize = 16;

@@ -30,13 +30,13 @@ use super::secrets::{hash_of, random_token};
 
 use self::registration::check_registration;
 use self::throttle::Throttle;
-use crate::actors::error::{Error, Result};
 use crate::actors::fanout::Fanout;
-use crate::actors::now;
 use crate::bus::Envelope;
+use crate::clock::now;
 use crate::domain::access::Role;
 use crate::domain::refusal::Refusal;
 use crate::domain::tokens::{Rotation, decide};
+use crate::error::{Error, Result};
 use crate::models::pool::Pool;
 use crate::models::sessions::{self, LockedToken, NewToken, Session};
 use crate::models::users::{self, NewUser, User};

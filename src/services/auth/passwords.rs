@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 
-use crate::actors::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How long a request waits for its turn before the hub says that it is overloaded.
 const PATIENCE: Duration = Duration::from_secs(5);

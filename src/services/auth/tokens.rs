@@ -6,9 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::actors::error::{Error, Result};
 use crate::domain::access::Role;
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 use crate::models::users::User;
 
 /// The claims of an access token.

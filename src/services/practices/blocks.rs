@@ -2,17 +2,18 @@
 
 use uuid::Uuid;
 
-use super::{Caller, Practices, read};
-use crate::actors::error::{Error, Result};
-use crate::actors::now;
+use super::{Practices, read};
+use crate::clock::now;
 use crate::domain::access::Action;
 use crate::domain::availability::Hours;
 use crate::domain::refusal::{Problems, Refusal};
 use crate::domain::repeat::Repeat;
 use crate::domain::time::Interval;
+use crate::error::{Error, Result};
 use crate::models::calendar_commit::{Command, Outcome};
 use crate::models::calendars::{self, Block};
 use crate::models::practitioners::Practice;
+use crate::services::auth::Caller;
 
 impl Practices {
     /// Closes a time, or a series that begins with it, and returns what was closed, in order.

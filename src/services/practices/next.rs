@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Practices;
-use crate::actors::calendar::{GetNext, Next};
-use crate::actors::error::{Error, Result};
+use crate::actors::calendar_next::{GetNext, Next};
 use crate::domain::refusal::Refusal;
+use crate::error::{Error, Result};
 
 /// Practices that one request may ask about.
 pub const MAX_PRACTICES: usize = 50;

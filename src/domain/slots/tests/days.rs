@@ -1,7 +1,7 @@
 //! Dates that are not like the others: travel and public holidays.
 
-use super::*;
 use crate::domain::holidays::HolidayChoice;
+use crate::domain::slots::tests::*;
 use crate::domain::travel::Stay;
 
 /// From `offset` days after `date`, for `days` more.
